@@ -1,0 +1,30 @@
+# Each target does its own set-up. `make demo` shows the main job; `make test` runs everything that CI runs.
+.PHONY: demo test lint bench lock clean
+.DEFAULT_GOAL := demo
+
+demo:
+	@packaging/setup run
+	@.venv/bin/epoll-watchdog demo $(ARGS)
+
+test: lint
+	.venv/bin/pytest $(ARGS)
+
+lint:
+	@packaging/setup test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+bench:
+	@packaging/setup bench
+	.venv/bin/python -m bench $(ARGS)
+
+# The lock files, made anew from the ranges in pyproject.toml.
+lock:
+	@packaging/setup run
+	.tools/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 pyproject.toml -o requirements.lock
+	.tools/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --group dev -c requirements.lock pyproject.toml -o requirements-dev.lock
+
+clean:
+	rm -rf .venv .tools .cache .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache dist
