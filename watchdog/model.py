@@ -1,6 +1,6 @@
 """The words of the design, as frozen values. No I/O, no clock, nothing but the standard library.
 
-Rules of this file: a duration is a float of seconds; a time is CLOCK_BOOTTIME in seconds (it counts on while the machine
+Rules of this file: a duration is a float of seconds; a time is CLOCK_BOOTTIME in seconds (it counts on while the host
 sleeps; `store` carries it over a reboot); wall-clock times stay outside. Kinds are `StrEnum`, so that what is stored,
 logged and exported is the word itself.
 """
@@ -90,7 +90,7 @@ class Round:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """One life of the guarded process. `start_time` is field 22 of /proc/PID/stat in clock ticks: with it a PID is exact."""
+    """One life of the guarded process. `start_time` (field 22 of /proc/PID/stat, in clock ticks) makes it exact."""
 
     pid: int
     start_time: int
@@ -215,7 +215,7 @@ class Host:
     tick_gap: float = 0.0  # how much later than planned this round began
     sick: int = 0  # services with an open incident, this one included
     max_sick: int = 2
-    others_looked: float = float("inf")  # when the guard that looked longest ago did so
+    others_looked: float | None = None  # when the guard that looked longest ago did so; None: there is no other
     restarting: str = ""  # the service that a restart is under way for
     hold_file: bool = False  # /etc/epoll-watchdog/hold exists
 
@@ -324,7 +324,7 @@ class Pause:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:
-    """From the diagnosis that opened it to recovery. `tried` holds the rungs that were performed or passed, in order."""
+    """From the diagnosis that opened it to recovery. `tried` holds the rungs that were performed or passed."""
 
     id: str
     since: float  # the first bad round
@@ -332,7 +332,7 @@ class Incident:
     verdict: Verdict
     certainty: Certainty
     tried: tuple[Rung, ...] = ()
-    performed: tuple[Rung, ...] = ()  # those of `tried` that were really done
+    performed: tuple[Rung, ...] = ()  # those that were done, or may have been when the daemon ended in between
     settle_until: float | None = None
     told: float | None = None  # the last alert or reminder
     exhausted: float | None = None
@@ -342,25 +342,31 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """What the last rounds came to. Soft: not worth a write, begun anew when the daemon starts."""
+
+    verdict: Verdict = Verdict.UNSETTLED
+    bad: int = 0
+    good: int = 0
+    bad_since: float | None = None  # first of the bad rounds in a row
+    good_since: float | None = None
+    unbroken_since: float | None = None  # as bad_since, but begun anew by every late answer
+    waiting_since: float | None = None  # since when the verdict has been one that only waits
+    holds: tuple[str, ...] = ()  # what keeps the due rung waiting, now
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class State:
-    """All that the ladder remembers of one service. The counters of rounds are soft: they are not worth a write."""
+    """All that the ladder remembers of one service. What differs in more than the tally is worth a write."""
 
     epoch: Epoch | None = None
-    seen_healthy: bool = False
+    seen_healthy: bool = False  # in this epoch
     pause: Pause | None = None
     incident: Incident | None = None
     pending: Action | None = None
     nudges: tuple[float, ...] = ()  # when budget was spent
     restarts: tuple[float, ...] = ()
-    # soft
-    verdict: Verdict = Verdict.UNSETTLED
-    bad: int = 0
-    good: int = 0
-    bad_since: float | None = None  # first of the bad rounds in a row
-    unbroken_since: float | None = None  # the same, begun anew by every late answer
-    good_since: float | None = None
-    waiting_since: float | None = None  # since when the verdict has been one that only waits
-    holds: tuple[str, ...] = ()  # what keeps the due remedy waiting, now
+    tally: Tally = Tally()
 
 
 class RecordKind(enum.StrEnum):

@@ -23,7 +23,9 @@ def parse_duration(text: str) -> float:
     Raises `ValueError` with what would be right.
     """
     if not re.fullmatch(PATTERN, text):
-        raise ValueError(f'{text!r} is no duration; write a number and a unit (ms, s, m, h, d), such as "500ms" or "1h30m"')
+        raise ValueError(
+            f'{text!r} is no duration; write a number and a unit (ms, s, m, h, d), such as "500ms" or "1h30m"'
+        )
     parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)", text)
     return sum(float(number) * UNITS[unit] for number, unit in parts)
 
@@ -66,7 +68,7 @@ Seconds = Annotated[float, Duration]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Secret:
-    """Where a secret is kept: exactly one of the three is set. `watchdog.secret` reads it; the value is never part of the config.
+    """Where a secret is kept: exactly one of the three is set. `watchdog.secret` reads it; the config never holds it.
 
     `credential` names a file in systemd's $CREDENTIALS_DIRECTORY (systemd.exec(5), LoadCredential=), `file` a path,
     `env` an environment variable.

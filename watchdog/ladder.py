@@ -1,0 +1,378 @@
+"""What to do about a diagnosis. Pure: policy, state, event and time in; a `Step` out.
+
+Rules of this file. Everything that affects the state of a guard lives here. There is no rung index: due is the
+ladder's first rung that the incident has not tried, so a verdict that changes on the way changes the ladder and nothing
+else. The budget is spent in the step that asks for the remedy, so what is committed before the act holds both. At most
+one remedy is asked for at a time, and none while one is pending.
+
+Theory of operation. Each bad round counts towards `fall`, each good one towards `rise`. An open incident climbs: the
+due rung is *passed* where it cannot be taken, *held* where it must wait (`restraint.py` has the reasons), else taken.
+An alert is a record, so that rung is taken by telling. When every rung was tried the incident is exhausted: it stays
+open, and after `cool_off` it may climb once more. A service whose budget ran out flaps: its incident stays open longer.
+Verdicts that only wait (`starting`, `blind`, `unsettled`) hold everything; one that waits longer than `start_timeout`
+is answered by an alert and never by a remedy.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+
+from watchdog import budget
+from watchdog.model import (
+    Action,
+    Certainty,
+    Diagnosis,
+    Event,
+    Host,
+    Incident,
+    Looked,
+    Mode,
+    Order,
+    Outcome,
+    Pause,
+    Performed,
+    Policy,
+    Record,
+    RecordKind,
+    Resumed,
+    Rung,
+    Severity,
+    State,
+    Step,
+    Tally,
+    Told,
+)
+from watchdog.restraint import HOLDS, PASSES, Moment, budget_of, budget_spent, first, settling, spent
+from watchdog.settings import format_duration
+from watchdog.verdicts import VERDICTS, Stance, ladder, stance
+
+REMEDIES = (Rung.NUDGE, Rung.RESTART)
+FLAP_RISE = 10  # times `rise` that a service whose budget is spent must be healthy before its incident closes
+
+
+# --- the step ---------------------------------------------------------------------------------------------------------
+
+
+def step(policy: Policy, state: State, event: Event, now: float) -> Step:
+    """The state after an event, what is to be told of it, and the remedy to perform, if any."""
+    match event:
+        case Looked():
+            return _looked(policy, state, event, now)
+        case Performed():
+            return _performed(policy, state, event, now)
+        case Told():
+            return _told(state, event, now)
+        case Resumed():
+            return _resumed(policy, state, event, now)
+
+
+def _looked(policy: Policy, state: State, event: Looked, now: float) -> Step:
+    if state.pending is not None:  # its outcome comes first
+        return Step(state)
+    records: list[Record] = []
+    state = _end_of_pause(state, now, records)
+    state = _enter_epoch(state, event, now, records)
+    state = _count(state, event, now)
+    match stance(event.diagnosis.verdict):
+        case Stance.REST:
+            state = _resolve(state, now, records, event.diagnosis.reasons[0])
+        case Stance.GOOD:
+            if state.incident is not None and state.tally.good >= _rise(policy, state.incident):
+                state = _resolve(state, now, records, "")
+        case Stance.SICK:
+            return _climb(policy, _open(policy, state, event, now, records), event.host, now, records)
+        case Stance.WAIT:
+            since = state.tally.waiting_since
+            if since is not None and now - since >= policy.start_timeout:
+                return _climb(policy, _open(policy, state, event, now, records), event.host, now, records)
+            if state.incident is not None:
+                state = _held(state, str(event.diagnosis.verdict))
+    return Step(state, tuple(records))
+
+
+def _end_of_pause(state: State, now: float, records: list[Record]) -> State:
+    pause = state.pause
+    if pause is None or pause.until is None or now < pause.until:
+        return state
+    records.append(Record(RecordKind.RESUMED, now, "the pause is over", _id(state)))
+    return replace(state, pause=None)
+
+
+def _enter_epoch(state: State, event: Looked, now: float, records: list[Record]) -> State:
+    """A new life of the process, whoever began it: counters at zero; what the incident tried stays tried."""
+    if event.epoch is None or event.epoch == state.epoch:
+        return state
+    if state.epoch is not None:
+        text = f"a new process: PID {event.epoch.pid} instead of {state.epoch.pid}"
+        records.append(Record(RecordKind.EPOCH, now, text, _id(state)))
+    return replace(state, epoch=event.epoch, seen_healthy=False, tally=Tally())
+
+
+def _count(state: State, event: Looked, now: float) -> State:
+    tally = replace(state.tally, verdict=event.diagnosis.verdict, holds=())
+    if event.late:
+        tally = replace(tally, unbroken_since=now)
+
+    def since(moment: float | None) -> float:
+        return now if moment is None else moment
+
+    match stance(event.diagnosis.verdict):
+        case Stance.GOOD:
+            tally = Tally(verdict=tally.verdict, good=tally.good + 1, good_since=since(tally.good_since))
+            return replace(state, tally=tally, seen_healthy=True)
+        case Stance.SICK:
+            tally = Tally(
+                verdict=tally.verdict,
+                bad=tally.bad + 1,
+                bad_since=since(tally.bad_since),
+                unbroken_since=since(tally.unbroken_since),
+            )
+        case Stance.WAIT:
+            # Darkness that was not seen is not unbroken; the bad rounds before it still count.
+            tally = replace(
+                tally, good=0, good_since=None, unbroken_since=None, waiting_since=since(tally.waiting_since)
+            )
+        case Stance.REST:
+            tally = Tally(verdict=tally.verdict)
+    return replace(state, tally=tally)
+
+
+def _rise(policy: Policy, incident: Incident) -> int:
+    return policy.rise * (FLAP_RISE if incident.budget_spent else 1)
+
+
+def _open(policy: Policy, state: State, event: Looked, now: float, records: list[Record]) -> State:
+    """Open an incident once there is enough against the service; note a verdict that changed in an open one."""
+    seen, incident = event.diagnosis, state.incident
+    if incident is None:
+        waited = stance(seen.verdict) is Stance.WAIT
+        if not waited and seen.certainty is not Certainty.CONFIRMED and state.tally.bad < policy.fall:
+            return state
+        since = state.tally.waiting_since if waited else state.tally.bad_since
+        incident = Incident(
+            id=event.round_id,
+            since=now if since is None else since,
+            opened=now,
+            verdict=seen.verdict,
+            certainty=seen.certainty,
+        )
+        records.append(_tell(RecordKind.OPENED, now, incident, _text(seen), Severity.WARNING, seen))
+        return replace(state, incident=incident)
+    if (incident.verdict, incident.certainty) == (seen.verdict, seen.certainty):
+        return state
+    incident = replace(incident, verdict=seen.verdict, certainty=seen.certainty)
+    records.append(_tell(RecordKind.VERDICT, now, incident, _text(seen), None, seen))
+    return replace(state, incident=incident)
+
+
+def _text(seen: Diagnosis) -> str:
+    return f"{seen.verdict} ({seen.certainty}): {VERDICTS[seen.verdict].text}"
+
+
+def _held(state: State, reason: str) -> State:
+    return replace(state, tally=replace(state.tally, holds=(reason,)))
+
+
+def _tell(
+    kind: RecordKind,
+    now: float,
+    incident: Incident,
+    text: str,
+    severity: Severity | None,
+    seen: Diagnosis | None = None,
+) -> Record:
+    detail: dict[str, object] = {
+        "verdict": str(incident.verdict),
+        "certainty": str(incident.certainty),
+        "tried": [str(rung) for rung in incident.tried],
+        "since": incident.since,
+    }
+    if seen is not None:
+        detail["reasons"] = list(seen.reasons)
+    return Record(kind, now, text, incident.id, severity, detail)
+
+
+def _id(state: State) -> str:
+    return state.incident.id if state.incident is not None else ""
+
+
+# --- climbing ---------------------------------------------------------------------------------------------------------
+
+
+def due(policy: Policy, incident: Incident) -> Rung | None:
+    """The first rung of the present verdict's ladder that the incident has not tried; None: exhausted."""
+    tried = Counter(incident.tried)
+    for rung in ladder(policy, incident.verdict):
+        if not tried[rung]:
+            return rung
+        tried[rung] -= 1
+    return None
+
+
+def _climb(policy: Policy, state: State, host: Host, now: float, records: list[Record]) -> Step:
+    """Take the due rung, or say why not; a passed rung makes the next one due in the same step."""
+    while state.incident is not None:
+        incident = _half_open(policy, state.incident, now, records)
+        rung = due(policy, incident)
+        if rung is None:
+            incident = _remind(policy, incident, now, records)
+            return Step(replace(state, incident=incident), tuple(records))
+        moment = Moment(policy, replace(state, incident=incident), incident, rung, host, now)
+        if rung is Rung.ALERT:
+            if (held := first((settling,), moment)) is not None:
+                return _hold(moment, *held, records)
+            state = replace(state, incident=_alert(policy, incident, now, records))
+            continue
+        if (passed := first(PASSES, moment)) is not None:
+            state = replace(state, incident=_pass(moment, *passed, records))
+            continue
+        if (held := first(HOLDS, moment)) is not None:
+            return _hold(moment, *held, records)
+        if policy.mode is Mode.OBSERVE:
+            state = replace(state, incident=_pass(moment, "observed", 'mode is "observe"', records))
+            continue
+        return _act(moment, records)
+    return Step(state, tuple(records))
+
+
+def _act(m: Moment, records: list[Record]) -> Step:
+    action = Action(m.rung, m.incident.id, m.state.epoch, m.now)
+    uses = (*budget.kept(budget_of(m.policy, m.rung), spent(m.state, m.rung), m.now), m.now)
+    state = replace(m.state, pending=action)
+    state = replace(state, nudges=uses) if m.rung is Rung.NUDGE else replace(state, restarts=uses)
+    records.append(_tell(RecordKind.ACTING, m.now, m.incident, f"{m.rung} begins", None))
+    return Step(state, tuple(records), action)
+
+
+def _hold(m: Moment, reason: str, text: str, records: list[Record]) -> Step:
+    incident = m.incident
+    if reason not in incident.held:
+        incident = replace(incident, held=(*incident.held, reason))
+        record = _tell(RecordKind.HELD, m.now, incident, f"{m.rung} waits: {text}", None)
+        records.append(replace(record, detail={**record.detail, "rung": str(m.rung), "reason": reason}))
+    return Step(_held(replace(m.state, incident=incident), reason), tuple(records))
+
+
+def _pass(m: Moment, reason: str, text: str, records: list[Record]) -> Incident:
+    flaps = m.incident.budget_spent or reason == budget_spent.__name__
+    incident = replace(m.incident, tried=(*m.incident.tried, m.rung), budget_spent=flaps)
+    said = f"would {m.rung}" if reason == "observed" else f"{m.rung} passed over"
+    record = _tell(RecordKind.PASSED, m.now, incident, f"{said}: {text}", None)
+    records.append(replace(record, detail={**record.detail, "rung": str(m.rung), "reason": reason}))
+    return incident
+
+
+def _alert(policy: Policy, incident: Incident, now: float, records: list[Record]) -> Incident:
+    incident = replace(incident, tried=(*incident.tried, Rung.ALERT), told=now)
+    exhausted = due(policy, incident) is None
+    severity = Severity.CRITICAL if exhausted else Severity.WARNING
+    text = f"{incident.verdict} since {format_duration(now - incident.since)}"
+    if exhausted:
+        incident = replace(incident, exhausted=now)
+        text += "; nothing is left to try" if incident.performed else "; no remedy fits or was allowed"
+    records.append(_tell(RecordKind.ESCALATED, now, incident, text, severity))
+    return incident
+
+
+def _half_open(policy: Policy, incident: Incident, now: float, records: list[Record]) -> Incident:
+    """After `cool_off` the remedies of an exhausted incident are due once more."""
+    remedies = any(rung in REMEDIES for rung in ladder(policy, incident.verdict))
+    if due(policy, incident) is not None:
+        return replace(incident, exhausted=None)
+    if not remedies:
+        return incident
+    if incident.exhausted is None:  # another verdict's rungs were all tried already
+        return replace(incident, exhausted=now)
+    if now - incident.exhausted < policy.cool_off:
+        return incident
+    incident = replace(incident, tried=(), exhausted=None, held=())
+    records.append(_tell(RecordKind.RETRYING, now, incident, "the cool-off is over: one more climb", None))
+    return incident
+
+
+def _remind(policy: Policy, incident: Incident, now: float, records: list[Record]) -> Incident:
+    if incident.acked or incident.told is None or now - incident.told < policy.reminder:
+        return incident
+    text = f"still {incident.verdict}, for {format_duration(now - incident.since)}"
+    records.append(_tell(RecordKind.REMINDER, now, incident, text, Severity.CRITICAL))
+    return replace(incident, told=now)
+
+
+def _resolve(state: State, now: float, records: list[Record], ended: str) -> State:
+    """Close the incident: by recovery, or (`ended`) because its operator stopped the service."""
+    incident = state.incident
+    if incident is None:
+        return state
+    healthy_at = state.tally.good_since if state.tally.good_since is not None else now
+    by = incident.performed[-1] if incident.performed and not ended else None
+    how = ended or (f"healed by {by}" if by is not None else "recovered by itself")
+    text = f"{how} after {format_duration(healthy_at - incident.since)}"
+    record = _tell(RecordKind.RESOLVED, now, incident, text, Severity.INFO)
+    detail = {**record.detail, "recovery_s": healthy_at - incident.since, "rung": str(by) if by is not None else "none"}
+    detail["ended"] = ended
+    records.append(replace(record, detail=detail))
+    return replace(state, incident=None)
+
+
+# --- the other events -------------------------------------------------------------------------------------------------
+
+
+def _performed(policy: Policy, state: State, event: Performed, now: float) -> Step:
+    """A remedy had its outcome: it counts as tried, whatever came of it, and is given `settle`."""
+    incident = state.incident
+    if incident is None or state.pending is None or state.pending.rung is not event.rung:
+        return Step(replace(state, pending=None))
+    done = event.outcome is not Outcome.REFUSED
+    performed = (*incident.performed, event.rung) if done else incident.performed
+    settle_until = now + policy.settle if done else incident.settle_until
+    incident = replace(
+        incident, tried=(*incident.tried, event.rung), performed=performed, settle_until=settle_until, held=()
+    )
+    kind = RecordKind.NUDGED if event.rung is Rung.NUDGE else RecordKind.RESTARTED
+    record = _tell(kind, now, incident, f"{event.rung} {event.outcome}: {event.reason}", _severity(event))
+    detail = {**record.detail, **event.detail, "rung": str(event.rung), "outcome": str(event.outcome)}
+    return Step(replace(state, incident=incident, pending=None), (replace(record, detail=detail),))
+
+
+def _severity(event: Performed) -> Severity:
+    if event.rung is Rung.NUDGE:
+        return Severity.INFO
+    return Severity.WARNING if event.outcome is Outcome.DONE else Severity.CRITICAL
+
+
+def _told(state: State, event: Told, now: float) -> Step:
+    incident = state.incident
+    match event.order:
+        case Order.PAUSE:
+            state = replace(state, pause=Pause(event.by, event.reason, event.until))
+            record = Record(RecordKind.PAUSED, now, f"paused by {event.by}: {event.reason}", _id(state))
+        case Order.RESUME if state.pause is not None:
+            state = replace(state, pause=None)
+            record = Record(RecordKind.RESUMED, now, f"resumed by {event.by}", _id(state))
+        case Order.ACK if incident is not None:
+            state = replace(state, incident=replace(incident, acked=True))
+            record = _tell(RecordKind.ACKNOWLEDGED, now, incident, f"acknowledged by {event.by}", Severity.INFO)
+        case _:
+            return Step(state)
+    return Step(state, (record,))
+
+
+def _resumed(policy: Policy, state: State, event: Resumed, now: float) -> Step:
+    """A pending restart happened if the epoch changed; else the pending action is spent, yet still due."""
+    pending, incident = state.pending, state.incident
+    state = replace(state, tally=Tally())
+    if pending is None or incident is None:
+        return Step(replace(state, pending=None))
+    if pending.rung is Rung.RESTART and event.epoch not in (None, pending.epoch):
+        reason = "found done when the daemon started"
+        return _performed(policy, state, Performed(Rung.RESTART, Outcome.DONE, reason), now)
+    text = f"the daemon ended while a {pending.rung} was under way; its budget is spent, it is still due"
+    incident = replace(incident, performed=(*incident.performed, pending.rung))
+    record = _tell(RecordKind.INTERRUPTED, now, incident, text, None)
+    return Step(replace(state, incident=incident, pending=None), (record,))
+
+
+def durable(state: State) -> State:
+    """The state without its tally: where this is unchanged and nothing is told, a step needs no write."""
+    return replace(state, tally=Tally())

@@ -1,0 +1,314 @@
+"""Every metric of the daemon: nothing else counts.
+
+Rules of this file: names, labels and units are those of the design and never change; base units; a counter starts at 0,
+so that `increase()` sees the first event; no label without a bound, at most 30 series a service. What is said of a
+service is rendered from `_Service` when it is asked for, so nothing stale outlives a reload; events without a service
+are plain counters and histograms. Nobody is called back: the guard, the daemon and the couriers tell what happened.
+
+Facts: prometheus.io/docs/practices/naming, OpenMetrics 1.0; a probe's gauges are named as blackbox_exporter's are.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections import Counter as Counts
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+import prometheus_client
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from watchdog import __version__
+from watchdog.model import (
+    Diagnosis,
+    Kind,
+    Mode,
+    Observation,
+    Outcome,
+    Plane,
+    Policy,
+    Record,
+    RecordKind,
+    Rung,
+    State,
+    Verdict,
+)
+
+PREFIX = "epoll_watchdog_"
+REMEDIES = (Rung.NUDGE, Rung.RESTART)
+OBSERVED = "observed"  # mode observe: what would have been done
+PASSED = "passed"  # a rung was skipped for another reason
+
+PROBE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+STOPPED_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
+RECOVERY_BUCKETS = (0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 900.0, 3600.0)
+
+
+@dataclass(slots=True)
+class _Probe:
+    plane: Plane
+    success: bool
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Service:
+    """What is known of one service now, and what was counted of it since the daemon started."""
+
+    mode: Mode | None = None
+    probes: dict[str, _Probe] = field(default_factory=dict)
+    verdict: Verdict | None = None  # None: not looked at yet, so neither healthy nor not
+    paused: bool = False
+    holds: tuple[str, ...] = ()
+    incident_open: bool = False
+    incidents: int = 0
+    actions: Counts[tuple[str, str]] = field(default_factory=Counts)
+
+    def enter(self, mode: Mode) -> None:
+        """Show at 0 what can be counted in this mode."""
+        if mode is self.mode:
+            return
+        self.mode = mode
+        for rung in REMEDIES:
+            for outcome in _outcomes(mode, rung):
+                self.actions[rung, outcome] += 0
+
+
+def _outcomes(mode: Mode, rung: Rung) -> tuple[str, ...]:
+    if mode is Mode.OBSERVE:
+        return (OBSERVED, PASSED)
+    if mode is Mode.NUDGE and rung is Rung.RESTART:
+        return (PASSED,)
+    return (*Outcome, PASSED)
+
+
+class _Services(Collector):
+    """Renders every series that has a `name` label."""
+
+    def __init__(self, services: dict[str, _Service]) -> None:
+        self._services = services
+
+    def collect(self) -> Iterator[Metric]:
+        yield from self._of_probes()
+        yield from self._of_now()
+        yield from self._of_counters()
+
+    def _of_probes(self) -> Iterator[Metric]:
+        success = _gauge("probe_success", "Whether the probe last got the expected answer.", "name", "probe", "plane")
+        seconds = _gauge("probe_duration_seconds", "How long the probe last took.", "name", "probe")
+        for name, service in self._services.items():
+            for probe, seen in service.probes.items():
+                success.add_metric([name, probe, seen.plane], seen.success)
+                seconds.add_metric([name, probe], seen.seconds)
+        yield success
+        yield seconds
+
+    def _of_now(self) -> Iterator[Metric]:
+        healthy = _gauge("healthy", "Whether the service was diagnosed as healthy.", "name")
+        verdict = _gauge("verdict", "1 for the present verdict, while it is not healthy.", "name", "verdict")
+        is_open = _gauge("incident_open", "Whether an incident is open.", "name")
+        held = _gauge("held", "1 for each reason that keeps a due remedy waiting.", "name", "reason")
+        mode = _gauge("mode", "1 for the mode in force: observe, nudge or full.", "name", "mode")
+        paused = _gauge("paused", "Whether an operator paused every remedy.", "name")
+        for name, service in self._services.items():
+            if service.verdict is not None:
+                healthy.add_metric([name], service.verdict is Verdict.HEALTHY)
+                if service.verdict is not Verdict.HEALTHY:
+                    verdict.add_metric([name, service.verdict], 1)
+            is_open.add_metric([name], service.incident_open)
+            for reason in service.holds:
+                held.add_metric([name, reason], 1)
+            if service.mode is not None:
+                mode.add_metric([name, service.mode], 1)
+            paused.add_metric([name], service.paused)
+        yield from (healthy, verdict, is_open, held, mode, paused)
+
+    def _of_counters(self) -> Iterator[Metric]:
+        incidents = CounterMetricFamily(f"{PREFIX}incidents", "Incidents that were opened.", labels=["name"])
+        actions = CounterMetricFamily(
+            f"{PREFIX}actions",
+            'Remedies, by what came of them; "observed": would have been done; "passed": skipped for a reason.',
+            labels=["name", "rung", "outcome"],
+        )
+        for name, service in self._services.items():
+            incidents.add_metric([name], service.incidents)
+            for (rung, outcome), count in service.actions.items():
+                actions.add_metric([name, rung, outcome], count)
+        yield incidents
+        yield actions
+
+
+def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(PREFIX + name, text, labels=labels)
+
+
+class Metrics:
+    """What the daemon tells of itself and of its services. No method blocks."""
+
+    def __init__(self) -> None:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # a twin series for each counter
+        self._services: dict[str, _Service] = {}
+        self._registry = prometheus_client.CollectorRegistry()
+        self._registry.register(_Services(self._services))
+        prometheus_client.ProcessCollector(registry=self._registry)
+        self._make_histograms()
+        self._make_daemon()
+
+    def _make_histograms(self) -> None:
+        self._recovery = prometheus_client.Histogram(
+            f"{PREFIX}recovery_seconds",
+            'From the first bad round to recovery, by the remedy that brought it; "none": by itself.',
+            ["rung"],
+            buckets=RECOVERY_BUCKETS,
+            registry=self._registry,
+        )
+        for rung in (*REMEDIES, "none"):
+            self._recovery.labels(rung)
+        self._stopped = prometheus_client.Histogram(
+            f"{PREFIX}nudge_stopped_seconds",
+            "The longest time that a nudge stopped any one thread.",
+            buckets=STOPPED_BUCKETS,
+            registry=self._registry,
+        )
+        self._probe = prometheus_client.Histogram(
+            f"{PREFIX}probe_seconds",
+            "How long probes took, those that timed out included.",
+            ["type"],
+            buckets=PROBE_BUCKETS,
+            registry=self._registry,
+        )
+        self._verdicts = prometheus_client.Counter(
+            f"{PREFIX}verdicts", "How often a service's verdict became this one.", ["verdict"], registry=self._registry
+        )
+        for verdict in Verdict:
+            self._verdicts.labels(verdict)
+
+    def _make_daemon(self) -> None:
+        registry = self._registry
+        gauge, counter = prometheus_client.Gauge, prometheus_client.Counter
+        self._notifications = counter(
+            f"{PREFIX}notifications", "Attempts to deliver a message.", ["channel"], registry=registry
+        )
+        self._notifications_failed = counter(
+            f"{PREFIX}notifications_failed", "Attempts that failed.", ["channel"], registry=registry
+        )
+        self._outbox = gauge(f"{PREFIX}outbox_length", "Messages not delivered yet.", registry=registry)
+        self._lag = gauge(f"{PREFIX}loop_lag_seconds", "How late the daemon's own loop last ran.", registry=registry)
+        self._store = gauge(f"{PREFIX}store_writable", "Whether the last write to the store worked.", registry=registry)
+        self._store.set(1)
+        self._reloaded = gauge(
+            f"{PREFIX}config_last_reload_successful",
+            "Whether the config was last read without an error.",
+            registry=registry,
+        )
+        self._reload_time = gauge(
+            f"{PREFIX}config_last_reload_success_timestamp_seconds",
+            "When the config in force was read.",
+            registry=registry,
+        )
+        build = gauge(f"{PREFIX}build_info", "1; what runs here.", ["version", "python"], registry=registry)
+        build.labels(__version__, platform.python_version()).set(1)
+
+    # --- services -----------------------------------------------------------------------------------------------------
+
+    def guarded(self, service: str, mode: Mode, probes: Iterable[str]) -> None:
+        """A service is guarded from now on, or anew after a reload: its counters show, its former probes don't."""
+        known = self._service(service)
+        known.enter(mode)
+        kept = set(probes)
+        known.probes = {name: seen for name, seen in known.probes.items() if name in kept}
+
+    def forget(self, service: str) -> None:
+        """A service is guarded no more: all its series go."""
+        self._services.pop(service, None)
+
+    def _service(self, name: str) -> _Service:
+        return self._services.setdefault(name, _Service())
+
+    def observed(self, service: str, probe: str, kind: str, plane: Plane, observation: Observation) -> None:
+        """A probe of type `kind` ended. One that has not answered yet (*late*) says nothing yet."""
+        if observation.kind is Kind.LATE:
+            return
+        alive = observation.kind is Kind.ALIVE
+        self._service(service).probes[probe] = _Probe(plane, alive, observation.latency)
+        if observation.kind is not Kind.ERROR:
+            self._probe.labels(kind).observe(observation.latency)
+
+    def looked(self, service: str, state: State, diagnosis: Diagnosis, policy: Policy) -> None:
+        """A round was diagnosed, and `state` is what the step made of it."""
+        known = self._service(service)
+        if diagnosis.verdict is not known.verdict:
+            self._verdicts.labels(diagnosis.verdict).inc()
+        known.enter(policy.mode)
+        known.verdict = diagnosis.verdict
+        known.holds = state.tally.holds
+        known.paused = state.pause is not None
+        known.incident_open = state.incident is not None
+
+    def recorded(self, service: str, record: Record) -> None:
+        """A fact was told; what it carries is what `ladder` puts into its detail."""
+        known = self._service(service)
+        match record.kind:
+            case RecordKind.OPENED:
+                known.incidents += 1
+                known.incident_open = True
+            case RecordKind.NUDGED | RecordKind.RESTARTED:
+                known.actions[record.detail["rung"], record.detail["outcome"]] += 1
+                self._nudged(record)
+            case RecordKind.PASSED:
+                outcome = OBSERVED if record.detail["reason"] == OBSERVED else PASSED
+                known.actions[record.detail["rung"], outcome] += 1
+            case RecordKind.RESOLVED:
+                known.incident_open = False
+                if not record.detail.get("ended"):  # its operator stopped it: that is no recovery
+                    self._recovery.labels(record.detail["rung"]).observe(record.detail["recovery_s"])
+            case RecordKind.PAUSED:
+                known.paused = True
+            case RecordKind.RESUMED:
+                known.paused = False
+
+    def _nudged(self, record: Record) -> None:
+        stopped_ns = record.detail.get("longest_stop_ns")
+        if record.kind is RecordKind.NUDGED and stopped_ns is not None:
+            self._stopped.observe(stopped_ns / 1e9)
+
+    # --- the daemon itself --------------------------------------------------------------------------------------------
+
+    def channel(self, name: str) -> None:
+        """A channel is configured: its counters show at 0."""
+        self._notifications.labels(name)
+        self._notifications_failed.labels(name)
+
+    def notified(self, channel: str, ok: bool) -> None:
+        """One attempt to deliver a message over a channel ended."""
+        self._notifications.labels(channel).inc()
+        if not ok:
+            self._notifications_failed.labels(channel).inc()
+
+    def outbox_length(self, letters: int) -> None:
+        """So many messages wait."""
+        self._outbox.set(letters)
+
+    def loop_lag(self, seconds: float) -> None:
+        """How late the daemon's own loop last ran."""
+        self._lag.set(seconds)
+
+    def store_writable(self, ok: bool) -> None:
+        """Whether the last write to the store worked."""
+        self._store.set(ok)
+
+    def config_reloaded(self, ok: bool, time: float) -> None:
+        """The config was read at wall-clock `time`; if that did not work, the old one stays in force."""
+        self._reloaded.set(ok)
+        if ok:
+            self._reload_time.set(time)
+
+    def render(self, accept: str) -> tuple[bytes, str]:
+        """The exposition and its content type: OpenMetrics where the Accept header asks for it, else Prometheus' own."""
+        try:
+            encode, content_type = choose_encoder(accept)
+        except ValueError:  # a version that is no number
+            encode, content_type = choose_encoder("")
+        return encode(self._registry), content_type

@@ -1,0 +1,44 @@
+"""When to look next. Pure, in the manner of a machine that names its own timer: the guard arms one and asks again.
+
+Each rule's docstring is its row in the manual; the first that names an interval decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from watchdog.model import Policy, State
+
+Rule = Callable[[Policy, State], float | None]
+
+
+def exhausted(policy: Policy, state: State) -> float | None:
+    """Nothing is left to try: `interval`."""
+    incident = state.incident
+    return policy.interval if incident is not None and incident.exhausted is not None and not state.tally.good else None
+
+
+def sick(policy: Policy, state: State) -> float | None:
+    """An incident is open: `interval_suspect`, until it is closed."""
+    return _suspect(policy) if state.incident is not None else None
+
+
+def suspect(policy: Policy, state: State) -> float | None:
+    """The last round was bad: `interval_suspect`."""
+    return _suspect(policy) if state.tally.bad else None
+
+
+def _suspect(policy: Policy) -> float:
+    return min(policy.interval_suspect, policy.interval)
+
+
+RULES: tuple[Rule, ...] = (exhausted, sick, suspect)
+
+
+def plan(policy: Policy, state: State, began: float, now: float) -> float:
+    """When the next round begins, given when the last one did. Never in the past; a late one is not caught up."""
+    for rule in RULES:
+        interval = rule(policy, state)
+        if interval is not None:
+            return max(began + interval, now)
+    return max(began + policy.interval, now)

@@ -1,0 +1,126 @@
+"""Why a rung is passed over, and why it waits. Pure; a function's name is the reason's word, its docstring its row.
+
+A *pass* skips a rung that cannot be taken: it is recorded, and the ladder climbs past it. A *hold* keeps a rung
+waiting: it is recorded once, and the rung is still due. Holds keep remedies waiting; of an alert only `settling` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from watchdog import budget
+from watchdog.model import Certainty, Host, Incident, Mode, Policy, Rung, State, Verdict
+from watchdog.settings import format_duration
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """What a hold or a pass may look at: an open incident whose `rung` is due."""
+
+    policy: Policy
+    state: State
+    incident: Incident
+    rung: Rung
+    host: Host
+    now: float
+
+
+Reason = Callable[[Moment], str | None]
+
+
+def mode_forbids(m: Moment) -> str | None:
+    """The service's `mode` does not go as far as this rung."""
+    return f'mode is "{m.policy.mode}"' if m.policy.mode is Mode.NUDGE and m.rung is Rung.RESTART else None
+
+
+def budget_spent(m: Moment) -> str | None:
+    """The rung's budget is spent."""
+    limit = budget_of(m.policy, m.rung)
+    if budget.left(limit, spent(m.state, m.rung), m.now):
+        return None
+    return f"its budget is spent: {limit.burst} in {format_duration(limit.interval)}"
+
+
+def never_healthy(m: Moment) -> str | None:
+    """Nobody saw this process healthy: a restart has nothing to go back to, and the probes may be what is wrong."""
+    if m.rung is not Rung.RESTART or m.state.seen_healthy or m.incident.certainty is Certainty.CONFIRMED:
+        return None
+    return "this process was never seen healthy: its probes may be wrong"
+
+
+PASSES: tuple[Reason, ...] = (mode_forbids, budget_spent, never_healthy)
+
+
+def settling(m: Moment) -> str | None:
+    """The last remedy is given `settle` to show what it did."""
+    until = m.incident.settle_until
+    return "the last remedy is given time" if until is not None and m.now < until else None
+
+
+def paused(m: Moment) -> str | None:
+    """An operator paused the service, or the hold file exists."""
+    if m.host.hold_file:
+        return "the hold file exists"
+    pause = m.state.pause
+    return f"paused by {pause.by}: {pause.reason}" if pause is not None else None
+
+
+def too_many_sick(m: Moment) -> str | None:
+    """More than `max_sick` services are sick at once: the fault is elsewhere."""
+    if m.host.sick <= m.host.max_sick:
+        return None
+    return f"{m.host.sick} services are sick at once, more than {m.host.max_sick}: the fault is elsewhere"
+
+
+def not_dark_long(m: Moment) -> str | None:
+    """A restart waits for `dark_for` of unbroken darkness, but not after useless nudges of a confirmed stall."""
+    if m.rung is not Rung.RESTART or _proven_useless(m.incident):
+        return None
+    since = m.state.tally.unbroken_since
+    dark = 0.0 if since is None else m.now - since
+    if dark >= m.policy.dark_for:
+        return None
+    return f"dark for {format_duration(dark)} of {format_duration(m.policy.dark_for)}"
+
+
+def others_unseen(m: Moment) -> str | None:
+    """A restart waits until every other guard has looked since the incident opened."""
+    looked = m.host.others_looked
+    if m.rung is not Rung.RESTART or looked is None or looked >= m.incident.opened:
+        return None
+    return "another guard has not looked since"
+
+
+def restart_running(m: Moment) -> str | None:
+    """One restart at a time."""
+    if m.rung is not Rung.RESTART or not m.host.restarting:
+        return None
+    return f"{m.host.restarting} is being restarted"
+
+
+HOLDS: tuple[Reason, ...] = (settling, paused, too_many_sick, not_dark_long, others_unseen, restart_running)
+
+
+def first(reasons: tuple[Reason, ...], moment: Moment) -> tuple[str, str] | None:
+    """The first reason that applies: its word, and what it says."""
+    for reason in reasons:
+        text = reason(moment)
+        if text is not None:
+            return reason.__name__, text
+    return None
+
+
+def budget_of(policy: Policy, rung: Rung) -> budget.Budget:
+    """The budget of a remedy."""
+    return policy.budget.nudge if rung is Rung.NUDGE else policy.budget.restart
+
+
+def spent(state: State, rung: Rung) -> tuple[float, ...]:
+    """When the budget of a remedy was spent."""
+    return state.nudges if rung is Rung.NUDGE else state.restarts
+
+
+def _proven_useless(incident: Incident) -> bool:
+    proven = incident.verdict is Verdict.EPOLL_STALL and incident.certainty is Certainty.CONFIRMED
+    return proven and Rung.NUDGE in incident.performed
