@@ -1,7 +1,7 @@
 """The two times the daemon knows: CLOCK_BOOTTIME for every decision, the wall clock for people.
 
-CLOCK_BOOTTIME counts on while the host sleeps and never jumps (clock_gettime(2)); the boot id tells whether a stored time
-is of this boot (random(4), /proc/sys/kernel/random/boot_id).
+CLOCK_BOOTTIME counts on while the host sleeps and never jumps (clock_gettime(2)); the boot id tells whether a stored
+time is of this boot (random(4), /proc/sys/kernel/random/boot_id).
 """
 
 from __future__ import annotations

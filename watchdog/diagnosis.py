@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from watchdog.model import Case, Certainty, Diagnosis, Kind, Observation, Plane, Transport, Verdict
 from watchdog.settings import format_duration
 
-LATE_FOR = 35.0  # s that an overdue answer speaks for a slow service: a connection is waited on for 30 s, and a round
+LATE_FOR = 35.0  # s that a late answer speaks for a slow service: a connection is waited on for 30 s, and a round
 LAG_LIMIT = 0.25  # of the probes' time-out: a loop that lags more turns its own delay into the service's
 
 Found = Mapping[str, Observation]
@@ -40,18 +40,13 @@ class Reading:
 
     @property
     def lit(self) -> bool:
-        """Every socket answered as expected, in time."""
-        return bool(self.sockets) and all(good(seen) for seen in self.sockets.values())
+        """Every socket answered as expected."""
+        return bool(self.sockets) and all(seen.kind is Kind.ALIVE for seen in self.sockets.values())
 
     @property
     def witnessed(self) -> Found:
         """The witnesses that answered as expected."""
-        return {name: seen for name, seen in self.witnesses.items() if good(seen)}
-
-
-def good(seen: Observation) -> bool:
-    """An expected answer, in time."""
-    return seen.kind is Kind.ALIVE and not seen.overdue
+        return {name: seen for name, seen in self.witnesses.items() if seen.kind is Kind.ALIVE}
 
 
 def read(case: Case) -> Reading:
@@ -155,7 +150,7 @@ def network(reading: Reading) -> Diagnosis | None:
     roads = reading.case.roads
     tcp = {name: seen for name, seen in reading.sockets.items() if roads[name].transport is Transport.TCP}
     unix = {name: seen for name, seen in reading.sockets.items() if roads[name].transport is Transport.UNIX}
-    if tcp and all(seen.kind.dark for seen in tcp.values()) and any(good(seen) for seen in unix.values()):
+    if tcp and all(seen.kind.dark for seen in tcp.values()) and any(seen.kind is Kind.ALIVE for seen in unix.values()):
         return _suspect(Verdict.NETWORK, reading, "TCP is dark, the Unix socket answers")
     return None
 
@@ -170,7 +165,7 @@ def overloaded(reading: Reading) -> Diagnosis | None:
 
 
 def cured(case: Case) -> bool:
-    """Whether the last overdue answer came with a remedy: it says that the remedy helped, not that it is slow."""
+    """Whether the last late answer came with a remedy: it says that the remedy helped, not that it is slow."""
     if case.late_answer is None or case.acted is None:
         return False
     return case.acted - ACTING_FOR <= case.late_answer <= case.acted + case.policy.settle

@@ -306,7 +306,7 @@ class Metrics:
             self._reload_time.set(time)
 
     def render(self, accept: str) -> tuple[bytes, str]:
-        """The exposition and its content type: OpenMetrics where the Accept header asks for it, else Prometheus' own."""
+        """The exposition and its content type: OpenMetrics where the Accept header asks for it."""
         try:
             encode, content_type = choose_encoder(accept)
         except ValueError:  # a version that is no number

@@ -57,16 +57,11 @@ class Kind(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Observation:
-    """What one probe found, after how long, and why in one line.
-
-    `overdue` marks an answer that came on a connection kept open after its probe had timed out: the service was slow,
-    not dark (or was just healed).
-    """
+    """What one probe found, after how long, and why in one line."""
 
     kind: Kind
     latency: float
     reason: str
-    overdue: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,7 +228,7 @@ class Case:
     seen_healthy: bool = False  # in this epoch
     unit: UnitState | None = None
     unit_error: str = ""  # why systemd could not be asked
-    late_answer: float | None = None  # when an overdue answer last came
+    late_answer: float | None = None  # when an answer last came on a connection whose probe had timed out
     acted: float | None = None  # when a remedy last had its outcome
     host: Host = Host()
 

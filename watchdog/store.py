@@ -196,12 +196,12 @@ class Store:
         """The oldest letters of a channel that are neither delivered nor given up, oldest first."""
         rows = await self._call(
             lambda db: db.execute(
-                "SELECT id, channel, incident, service, kind, severity, created, payload, attempts, not_before FROM outbox"
-                " WHERE status = 'pending' AND channel = ? ORDER BY id LIMIT ?",
+                "SELECT id, channel, incident, service, kind, severity, created, payload, attempts, not_before"
+                " FROM outbox WHERE status = 'pending' AND channel = ? ORDER BY id LIMIT ?",
                 (channel, limit),
             ).fetchall()
         )
-        return [Letter(*row[:7], msgspec.json.decode(row[7]), *row[8:]) for row in rows]
+        return [_letter(*row) for row in rows]
 
     async def delivered(self, letter_id: int) -> None:
         """A letter reached its channel."""
@@ -329,6 +329,22 @@ def _aside(path: Path) -> Path:
     return kept
 
 
+def _letter(
+    id_: int,
+    channel: str,
+    incident: str,
+    service: str,
+    kind: str,
+    severity: str,
+    created: float,
+    payload: str,
+    attempts: int,
+    not_before: float,
+) -> Letter:
+    event = msgspec.json.decode(payload, type=dict[str, Any])
+    return Letter(id_, channel, incident, service, kind, severity, created, event, attempts, not_before)
+
+
 def _json(value: object) -> str:
     return msgspec.json.encode(value).decode()
 
@@ -357,7 +373,9 @@ def _records(db: sqlite3.Connection, incident: str) -> tuple[StoredRecord, ...]:
     rows = db.execute(
         "SELECT at, kind, severity, text, detail FROM record WHERE incident = ? ORDER BY id", (incident,)
     ).fetchall()
-    return tuple(StoredRecord(*row[:4], msgspec.json.decode(row[4])) for row in rows)
+    return tuple(
+        StoredRecord(at, kind, severity, text, msgspec.json.decode(detail)) for at, kind, severity, text, detail in rows
+    )
 
 
 def _prune(db: sqlite3.Connection) -> None:

@@ -1,8 +1,31 @@
-"""From a name to pinned processes."""
+"""From a name to pinned processes: which processes a service has, and which life of them is meant.
+
+A PID alone is no name, it is used again; a PID with its start time is one (`Epoch`). Nothing here needs a privilege, so the
+brain, the helper and `epoll-watchdog nudge` all ask the same questions here, and the helper trusts nobody else's answer.
+
+Sources: proc_pid_stat(5), proc_pid_cgroup(5), proc_pid_mountinfo(5), cgroups(7); systemd.service(5), PIDFile=;
+systemd.unit(5), unit load path and Alias=; cg_escape() in systemd's src/basic/cgroup-util.c.
+"""
 
 from __future__ import annotations
 
+import errno
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+
+from watchdog.model import Epoch
+
+TICKS = os.sysconf("SC_CLK_TCK")
+UNIT_PATH = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
+# What everything else hangs on: the bus, systemd's own daemons, and ourselves.
+NEVER_UNITS = frozenset(
+    ("init.scope", "dbus.service", "dbus-broker.service", "epoll-watchdog.service", "epoll-watchdog-helper.service")
+) | frozenset(
+    f"systemd-{name}.service"
+    for name in "journald logind machined networkd oomd resolved timesyncd udevd userdbd homed hostnamed".split()
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,3 +40,241 @@ class Target:
     pidfile: str | None = None
     restart_command: tuple[str, ...] = ()
     also_restarts: tuple[str, ...] = ()  # units that a restart of this one may take along
+
+
+class Refusal(Exception):
+    """Why a process can't be found or touched. `hint` is what an operator can do about it, in one line, or empty."""
+
+    hint = ""
+
+
+class Gone(Refusal):
+    """The process has ended, or its PID is another process' by now."""
+
+    hint = "look for the service's present process: it has ended or was restarted"
+
+
+class NotOfUnit(Refusal):
+    """The process is not in the cgroup of the unit."""
+
+    hint = "ask `systemctl status PID` which unit the process belongs to, and name that one"
+
+
+class PidfileUnusable(Refusal):
+    """The pidfile can't be read, holds no PID, or somebody could have written it who has no say over the process."""
+
+    hint = "the pidfile and its directories must belong to root or to the user whom the process runs as (chown)"
+
+
+class NeverATarget(Refusal):
+    """The process or unit is one that the host or the watchdog itself stands on."""
+
+    hint = "the watchdog does not touch PID 1, itself, the bus, or systemd's own daemons"
+
+
+# --- one process ------------------------------------------------------------------------------------------------------
+
+
+def stat_fields(text: bytes) -> list[bytes]:
+    """The fields of a `stat` file from the third (the state) on; the second may itself hold spaces and brackets."""
+    return text[text.rindex(b")") + 2 :].split()
+
+
+def start_time(pid: int) -> int:
+    """When the process began, in clock ticks since boot (field 22 of /proc/PID/stat). Raises `Gone`."""
+    try:
+        return int(stat_fields(Path(f"/proc/{pid}/stat").read_bytes())[19])
+    except (FileNotFoundError, ProcessLookupError):
+        raise Gone(f"there is no process {pid}") from None
+
+
+def age(epoch: Epoch, now_boottime: float) -> float:
+    """How long the process has lived, in seconds, when CLOCK_BOOTTIME is `now_boottime`."""
+    return now_boottime - epoch.start_time / TICKS
+
+
+def check_alive(epoch: Epoch) -> None:
+    """Raises `Gone` unless exactly this life of the process is there."""
+    found = start_time(epoch.pid)
+    if found != epoch.start_time:
+        raise Gone(f"PID {epoch.pid} is another process' by now: it began at tick {found}, not {epoch.start_time}")
+
+
+def owner(pid: int) -> int:
+    """The effective uid of the process. Raises `Gone`."""
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+    except (FileNotFoundError, ProcessLookupError):
+        raise Gone(f"there is no process {pid}") from None
+    return next(int(line.split()[2]) for line in status.splitlines() if line.startswith("Uid:"))
+
+
+def descendants(pid: int) -> tuple[int, ...]:
+    """The children of the process, theirs, and so on (proc_tid_children(5)); those that came meanwhile may be missing."""
+    found: list[int] = []
+    ahead = [pid]
+    while ahead:
+        # A list made once: each process is met once, whatever its parent does meanwhile.
+        children = [child for child in _children(ahead.pop()) if child not in found]
+        found += children
+        ahead += children
+    return tuple(found)
+
+
+def _children(pid: int) -> Iterator[int]:
+    try:
+        tids = os.listdir(f"/proc/{pid}/task")
+    except (FileNotFoundError, ProcessLookupError):
+        return
+    for tid in tids:
+        try:
+            yield from map(int, Path(f"/proc/{pid}/task/{tid}/children").read_bytes().split())
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+
+
+# --- a pidfile --------------------------------------------------------------------------------------------------------
+
+
+def pidfile_epoch(path: str) -> Epoch | None:
+    """The process that the pidfile names; None where there is no file or no such process.
+
+    Raises `PidfileUnusable`, also where a user other than root and the process' own could have put the PID there: with
+    root's powers at the other end, a pidfile is an order.
+    """
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            writers = {os.fstat(file.fileno()).st_uid} | _owners_above(path)
+            text = file.read(64)
+        pid = int(text)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        link = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise PidfileUnusable(f"pidfile {path} can't be read: {link}") from None
+    except ValueError:
+        raise PidfileUnusable(f"pidfile {path} holds no PID but {text[:20]!r}") from None
+    if pid <= 0:
+        raise PidfileUnusable(f"pidfile {path} holds no PID but {pid}")
+    try:
+        epoch = Epoch(pid, start_time(pid))
+        uid = owner(pid)
+    except Gone:
+        return None
+    if strangers := writers - {0, uid}:
+        raise PidfileUnusable(
+            f"pidfile {path} could be written by uid {min(strangers)}; process {pid} runs as uid {uid}"
+        )
+    return epoch
+
+
+def _owners_above(path: str) -> set[int]:
+    """Who owns the directories (and the links to them) on the way: who could exchange what lies below."""
+    parents = Path(path).absolute().parents
+    return {status.st_uid for parent in parents for status in (parent.lstat(), parent.stat())}
+
+
+# --- a unit -----------------------------------------------------------------------------------------------------------
+
+
+def unit_pids(unit: str, main: int) -> tuple[int, ...]:
+    """All PIDs in the cgroup of the unit that `main` is a process of, sub-cgroups included. Raises `NotOfUnit`, `Gone`."""
+    try:
+        text = Path(f"/proc/{main}/cgroup").read_text(encoding="utf-8", errors="surrogateescape")
+    except (FileNotFoundError, ProcessLookupError):
+        raise Gone(f"there is no process {main}") from None
+    paths = dict(_hierarchies(text))
+    for hierarchy, root, mount in _mounts():
+        if hierarchy in paths and (cgroup := _unit_part(paths[hierarchy], unit)):
+            inside = "/" if cgroup == root else cgroup.removeprefix(root.rstrip("/"))
+            return tuple(sorted(set(_procs(Path(mount + inside)))))
+    shown = paths.get("", "") or paths.get("name=systemd", "")
+    raise NotOfUnit(f"process {main} is not of {unit}: its cgroup is {shown}")
+
+
+def _hierarchies(text: str) -> Iterator[tuple[str, str]]:
+    """The two hierarchies that systemd keeps units in: cgroup v2 (written as "") and v1's "name=systemd"."""
+    for line in text.splitlines():
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "name=systemd"):
+            yield controllers, path
+
+
+def _mounts() -> Iterator[tuple[str, str, str]]:
+    """Where those are mounted: (hierarchy, the part of it that is mounted, mount point), as seen by this process."""
+    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+        left, _, right = line.partition(" - ")
+        kind, _, options = right.split(" ", 2)
+        root, mount = left.split()[3:5]
+        if kind == "cgroup2":
+            yield "", root, mount
+        elif kind == "cgroup" and "name=systemd" in options.split(","):
+            yield "name=systemd", root, mount
+
+
+def _unit_part(path: str, unit: str) -> str:
+    """The path as far as the unit's own cgroup; empty where it does not lead through it."""
+    names = {unit, resolved(unit)}
+    names |= {"_" + name for name in names}  # systemd's escape for what would clash with a cgroup's own files
+    parts = path.split("/")
+    for index, part in enumerate(parts):
+        if part in names:
+            return "/".join(parts[: index + 1])
+    return ""
+
+
+def resolved(unit: str) -> str:
+    """The unit's own name where `unit` is an alias, a link on the unit load path (Debian's redis.service is one)."""
+    for directory in UNIT_PATH:
+        link = Path(directory, unit)
+        if link.is_symlink():
+            real = link.resolve()
+            return real.name if real.name != "null" else unit
+    return unit
+
+
+def _procs(cgroup: Path) -> Iterator[int]:
+    for directory, _, _ in os.walk(cgroup):
+        try:
+            pids = Path(directory, "cgroup.procs").read_bytes().split()
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        except OSError as error:
+            if error.errno == errno.EOPNOTSUPP:  # a threaded cgroup: its processes are listed further up
+                continue
+            raise
+        yield from (int(pid) for pid in pids if pid != b"0")  # 0: in a PID namespace that we don't see
+
+
+# --- a service --------------------------------------------------------------------------------------------------------
+
+
+def check_allowed(target: Target) -> None:
+    """Raises `NeverATarget` for a unit that the host or the watchdog itself stands on."""
+    if target.unit and {target.unit, resolved(target.unit)} & NEVER_UNITS:
+        raise NeverATarget(f"{target.unit} is never touched")
+
+
+def processes(target: Target, main: Epoch) -> tuple[Epoch, ...]:
+    """All processes of the service, `main` first. Raises a `Refusal` where `main` is not, or not any more, of the service."""
+    check_allowed(target)
+    check_alive(main)
+    if target.unit is not None:
+        pids = unit_pids(target.unit, main.pid)
+    elif target.pidfile is not None:
+        named = pidfile_epoch(target.pidfile)
+        if named is None or (named.pid, named.start_time) != (main.pid, main.start_time):
+            raise Gone(f"pidfile {target.pidfile} names {named.pid if named else 'no living process'}, not {main.pid}")
+        pids = descendants(main.pid)
+    else:
+        pids = ()
+    check_alive(main)  # what was read above was read of this very life
+    return (main, *_alive(pid for pid in pids if pid != main.pid))
+
+
+def _alive(pids: Iterator[int]) -> Iterator[Epoch]:
+    for pid in pids:
+        try:
+            yield Epoch(pid, start_time(pid))
+        except Gone:
+            continue

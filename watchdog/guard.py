@@ -1,0 +1,176 @@
+"""The loop that guards one service: look, diagnose, step, commit, act. It decides nothing.
+
+What it keeps: a remedy is committed as pending, with its budget spent, before it is performed; one restart at a time
+over all guards, claimed in the same breath as it is decided. Where the state can't be written a nudge still runs
+(bounded by the helper's own ledger) and a restart is refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Protocol
+
+from watchdog import ladder
+from watchdog.clock import Clock
+from watchdog.config import Service
+from watchdog.diagnosis import cured, diagnose
+from watchdog.look import Look, Seen
+from watchdog.model import (
+    Action,
+    Case,
+    Diagnosis,
+    Event,
+    Host,
+    Looked,
+    Outcome,
+    Performed,
+    Record,
+    Resumed,
+    Rung,
+    State,
+    Step,
+)
+from watchdog.pace import plan
+from watchdog.store import Entry, Letter, Store, StoreUnwritable
+
+
+class Hands(Protocol):
+    """Who performs a remedy: the helper, or in the sweep of kills its stand-in."""
+
+    async def perform(self, service: str, action: Action) -> Performed:
+        """Perform it and tell the outcome; never raises."""
+        ...
+
+
+class Surroundings(Protocol):
+    """What all guards share. `daemon` is its one owner."""
+
+    def host(self, service: str) -> Host:
+        """What a decision must know of the host and of the other services, now."""
+        ...
+
+    def restarting(self, service: str) -> contextlib.AbstractContextManager[None]:
+        """Claims the one restart until it is left."""
+        ...
+
+    def letters(self, service: Service, record: Record) -> Sequence[Letter]:
+        """The letters to the alert channels that a record asks for."""
+        ...
+
+    def told(self, service: Service, records: Sequence[Record], step: Step) -> None:
+        """Records were committed (or could not be)."""
+        ...
+
+    def looked(self, guard: Guard) -> None:
+        """A round was taken and judged."""
+        ...
+
+    def store_failed(self, error: StoreUnwritable | None) -> None:
+        """The last commit failed; None: it worked."""
+        ...
+
+
+class Guard:
+    """Guards one service until it is cancelled. Its attributes are what the API shows."""
+
+    def __init__(
+        self, service: Service, look: Look, hands: Hands, store: Store, clock: Clock, around: Surroundings
+    ) -> None:
+        self.service = service
+        self.state = State()
+        self.seen: Seen | None = None
+        self.diagnosis: Diagnosis | None = None
+        self._look = look
+        self._hands = hands
+        self._store = store
+        self._clock = clock
+        self._around = around
+        self._acted: float | None = None
+        self._late_told: float | None = None
+        self._next = 0.0
+
+    async def run(self) -> None:
+        """Guard: a round whenever one is planned, or sooner when an answer that was waited on has come."""
+        await self.resume()
+        try:
+            while True:
+                await self.turn()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._look.woken.wait(), max(0.0, self._next - self._clock.now()))
+        finally:
+            self._look.close()
+
+    async def resume(self) -> None:
+        """Take up what the last daemon left."""
+        try:
+            self.state = await self._store.load(self.service.name)
+        except StoreUnwritable as error:
+            self._around.store_failed(error)
+        self._next = self._clock.now()
+        if self.state.pending is not None:
+            await self.apply(Resumed((await self._look.round()).epoch))
+
+    async def turn(self) -> None:
+        """One look, and all that follows from it."""
+        began = self._clock.now()
+        gap = began - self._next
+        seen = await self._look.round()
+        case = self._case(seen, gap)
+        self.seen, self.diagnosis = seen, diagnose(case)
+        late = case.late_answer is not None and case.late_answer != self._late_told and not cured(case)
+        self._late_told = case.late_answer
+        await self.apply(Looked(seen.round.id, self.diagnosis, seen.epoch, late, case.host))
+        self._next = plan(self.service.policy, self.state, began, self._clock.now())
+        self._around.looked(self)
+
+    def _case(self, seen: Seen, gap: float) -> Case:
+        return Case(
+            now=self._clock.now(),
+            policy=self.service.policy,
+            roads=self._look.roads,
+            round=seen.round,
+            epoch=seen.epoch,
+            age=seen.age,
+            seen_healthy=self.state.seen_healthy and seen.epoch == self.state.epoch,
+            unit=seen.unit,
+            unit_error=seen.unit_error,
+            late_answer=self._look.late_answer,
+            acted=self._acted,
+            host=replace(self._around.host(self.service.name), tick_gap=gap),
+        )
+
+    async def apply(self, event: Event) -> None:
+        """Step, commit, act; the outcome of the act is the next event."""
+        pending: Event | None = event
+        while pending is not None:
+            now = self._clock.now()
+            step = ladder.step(self.service.policy, self.state, pending, now)
+            before, self.state = self.state, step.state
+            # Claimed before the first await: no other guard can decide for a restart in between.
+            restart = step.action is not None and step.action.rung is Rung.RESTART
+            with self._around.restarting(self.service.name) if restart else contextlib.nullcontext():
+                fault = await self._commit(step, Entry(now, before, pending))
+                pending = await self._act(step.action, fault) if step.action is not None else None
+
+    async def _commit(self, step: Step, entry: Entry) -> StoreUnwritable | None:
+        if not step.records and ladder.durable(step.state) == ladder.durable(entry.state):
+            return None
+        letters = [letter for record in step.records for letter in self._around.letters(self.service, record)]
+        fault: StoreUnwritable | None = None
+        try:
+            await self._store.commit(self.service.name, step.state, step.records, entry, letters)
+        except StoreUnwritable as error:
+            fault = error
+        self._around.store_failed(fault)
+        self._around.told(self.service, step.records, step)
+        return fault
+
+    async def _act(self, action: Action, fault: StoreUnwritable | None) -> Performed:
+        if action.rung is Rung.RESTART and fault is not None:
+            return Performed(action.rung, Outcome.REFUSED, f"the state cannot be written: {fault}")
+        outcome = await self._hands.perform(self.service.name, action)
+        self._acted = self._clock.now()
+        return outcome

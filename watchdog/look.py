@@ -1,0 +1,146 @@
+"""One look at a service: its process, its unit, and a round of all its probes in parallel.
+
+Rules of this file. It finds out and decides nothing. Each probe has its own time-out. A socket probe that has timed out
+is not cancelled: its one open connection is waited on for up to `PATIENCE`, and until then no other is opened. An answer
+that comes on it tells a slow service from a dark one and wakes the guard, because after a nudge it is the first to come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from dataclasses import dataclass
+
+from watchdog import target
+from watchdog.clock import Clock
+from watchdog.config import Probe, Service
+from watchdog.model import Epoch, Kind, Observation, Plane, Road, Round, UnitState
+from watchdog.probes import PROBES
+from watchdog.probes.deadline import Deadline
+from watchdog.settings import format_duration
+from watchdog.systemd import BusUnavailable, Units
+
+PATIENCE = 30.0  # s that a connection is waited on
+GRACE = 0.05  # s for a probe to end itself at its deadline
+UNPROBED = ("inactive", "failed")  # a unit in these states is not asked: a socket unit would start it
+
+
+@dataclass(slots=True)
+class Attempt:
+    """A probe under way."""
+
+    task: asyncio.Task[Observation]
+    deadline: Deadline
+    began: float  # loop time
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look found."""
+
+    round: Round
+    epoch: Epoch | None
+    age: float
+    unit: UnitState | None = None
+    unit_error: str = ""
+
+
+class Look:
+    """Looks at one service, and keeps the connections that are waited on between two looks."""
+
+    def __init__(self, service: Service, units: Units, clock: Clock) -> None:
+        self._service = service
+        self._units = units
+        self._clock = clock
+        self._waiting: dict[str, Attempt] = {}
+        self._epoch: Epoch | None = None
+        self.late_answer: float | None = None  # when one last came
+        self.woken = asyncio.Event()  # set when a connection that was waited on has ended
+        self.roads: dict[str, Road] = {
+            name: PROBES[probe.type].road(probe.settings) for name, probe in service.probes.items()
+        }
+
+    async def round(self) -> Seen:
+        """Take a round. Never raises for anything that the service or the host did."""
+        self.woken.clear()
+        began = self._clock.now()
+        unit, error = await self._unit()
+        epoch = self._find(unit)
+        if epoch != self._epoch:
+            self._drop_waiting()  # they were asked of another process
+            self._epoch = epoch
+        names = [] if unit is not None and unit.active_state in UNPROBED else list(self._service.probes)
+        found = await asyncio.gather(*(self._observe(name, epoch) for name in names))
+        ended = self._clock.now()
+        observations = dict(zip(names, found, strict=True))
+        age = float("inf") if epoch is None else target.age(epoch, ended)
+        return Seen(Round(str(uuid.uuid4()), began, ended, observations), epoch, age, unit, error)
+
+    def close(self) -> None:
+        """Close the connections that are waited on."""
+        self._drop_waiting()
+
+    async def _unit(self) -> tuple[UnitState | None, str]:
+        unit = self._service.target.unit
+        if unit is None:
+            return None, ""
+        try:
+            return await self._units.state(unit), ""
+        except BusUnavailable as error:
+            return None, str(error)
+
+    def _find(self, unit: UnitState | None) -> Epoch | None:
+        """The life of the main process, as far as it can be known; an unreadable one counts as the last that was known."""
+        try:
+            if unit is not None:
+                return target.epoch_of(unit.main_pid, unit.invocation_id)
+            if self._service.target.pidfile is not None:
+                return target.pidfile_epoch(self._service.target.pidfile)
+        except target.TargetError:
+            return None
+        return self._epoch
+
+    async def _observe(self, name: str, epoch: Epoch | None) -> Observation:
+        probe = self._service.probes[name]
+        timeout = probe.timeout if probe.timeout is not None else self._service.policy.timeout
+        waiting = self._waiting.get(name)
+        if waiting is not None and not waiting.task.done():
+            return _unanswered(waiting, asyncio.get_running_loop().time() - waiting.began)
+        self._waiting.pop(name, None)
+        attempt = self._begin(probe, epoch, timeout, self.roads[name].plane)
+        try:
+            await asyncio.wait(
+                {attempt.task}, timeout=timeout if self.roads[name].plane is Plane.SOCKET else timeout + GRACE
+            )
+        except asyncio.CancelledError:
+            attempt.task.cancel()
+            raise
+        if attempt.task.done():
+            return attempt.task.result()
+        self._waiting[name] = attempt
+        attempt.task.add_done_callback(self._answered)
+        return _unanswered(attempt, timeout)
+
+    def _begin(self, probe: Probe, epoch: Epoch | None, timeout: float, plane: Plane) -> Attempt:
+        began = asyncio.get_running_loop().time()
+        deadline = Deadline(began + (max(PATIENCE, timeout) if plane is Plane.SOCKET else timeout))
+        task = asyncio.ensure_future(PROBES[probe.type].probe(probe.settings, epoch, deadline))
+        return Attempt(task, deadline, began)
+
+    def _answered(self, task: asyncio.Task[Observation]) -> None:
+        if task.cancelled():
+            return
+        if task.result().kind in (Kind.ALIVE, Kind.WRONG):
+            self.late_answer = self._clock.now()
+        self.woken.set()
+
+    def _drop_waiting(self) -> None:
+        for attempt in self._waiting.values():
+            attempt.task.cancel()
+        self._waiting.clear()
+
+
+def _unanswered(attempt: Attempt, waited: float) -> Observation:
+    if attempt.deadline.reached:
+        return Observation(Kind.SILENT, waited, f"connected, no answer for {format_duration(waited)}")
+    return Observation(Kind.UNREACHABLE, waited, f"no connection for {format_duration(waited)}")

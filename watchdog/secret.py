@@ -1,0 +1,82 @@
+"""Reads secrets from where the config says that they are kept.
+
+Rules of this file: a value is never part of a message; it is read when first needed and kept until `forget` (at reload,
+when a rotated secret must be read anew). One newline at the end is no part of a secret: editors add it.
+
+Source: systemd.exec(5), LoadCredential= and $CREDENTIALS_DIRECTORY; systemd.io/CREDENTIALS.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from watchdog.settings import Secret
+
+MAX_BYTES = 1 << 20  # systemd's own limit for the credentials of a unit
+
+_known: dict[Secret, str] = {}
+
+
+class SecretUnreadable(Exception):
+    """A secret could not be read. The text says where it was looked for and what would be right, never the value."""
+
+
+def reveal(secret: Secret) -> str:
+    """The value of a secret. Raises `SecretUnreadable`."""
+    value = _known.get(secret)
+    if value is None:
+        value = _known[secret] = _read(secret)
+    return value
+
+
+def forget() -> None:
+    """Read every secret anew when it is next needed."""
+    _known.clear()
+
+
+def _read(secret: Secret) -> str:
+    if secret.env is not None:
+        value = os.environ.get(secret.env)
+        if value is None:
+            raise SecretUnreadable(
+                f"the environment variable {secret.env} is not set; set it in the unit (Environment=, EnvironmentFile=)"
+            )
+    elif secret.file is not None:
+        value = _content(Path(secret.file), "the file must be readable by the user of this process")
+    else:
+        value = _credential(secret.credential or "")
+    if not value:
+        raise SecretUnreadable(f"{_place(secret)} is empty; it must hold the secret")
+    return value
+
+
+def _credential(name: str) -> str:
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    if not directory:
+        raise SecretUnreadable(
+            f'the credential "{name}" was not passed: $CREDENTIALS_DIRECTORY is not set; '
+            f"add LoadCredential={name}:/path/of/the/secret to the unit, or use {{ file = … }}"
+        )
+    return _content(Path(directory, name), f"add LoadCredential={name}:/path/of/the/secret to the unit")
+
+
+def _content(path: Path, hint: str) -> str:
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise SecretUnreadable(f"{path}: {error.strerror}; {hint}") from None
+    if len(data) > MAX_BYTES:
+        raise SecretUnreadable(f"{path} is larger than 1 MiB: that is no secret")
+    try:
+        text = data.decode()
+    except UnicodeDecodeError:
+        raise SecretUnreadable(f"{path} is not UTF-8 text; a secret is text") from None
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _place(secret: Secret) -> str:
+    if secret.env is not None:
+        return f"the environment variable {secret.env}"
+    return f"the file {secret.file}" if secret.file is not None else f'the credential "{secret.credential}"'
