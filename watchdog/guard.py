@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
@@ -29,12 +30,15 @@ from watchdog.model import (
     Performed,
     Record,
     Resumed,
+    Road,
     Rung,
     State,
     Step,
 )
 from watchdog.pace import plan
 from watchdog.store import Entry, Letter, Store, StoreUnwritable
+
+log = logging.getLogger(__name__)
 
 
 class Hands(Protocol):
@@ -60,7 +64,7 @@ class Surroundings(Protocol):
         """The letters to the alert channels that a record asks for."""
         ...
 
-    def told(self, service: Service, records: Sequence[Record], step: Step) -> None:
+    def told(self, service: Service, records: Sequence[Record]) -> None:
         """Records were committed (or could not be)."""
         ...
 
@@ -77,10 +81,18 @@ class Guard:
     """Guards one service until it is cancelled. Its attributes are what the API shows."""
 
     def __init__(
-        self, service: Service, look: Look, hands: Hands, store: Store, clock: Clock, around: Surroundings
+        self,
+        service: Service,
+        look: Look,
+        hands: Hands,
+        store: Store,
+        clock: Clock,
+        around: Surroundings,
+        found: State | None = None,
     ) -> None:
         self.service = service
-        self.state = State()
+        self.state = State() if found is None else found
+        self._found = found
         self.seen: Seen | None = None
         self.diagnosis: Diagnosis | None = None
         self._look = look
@@ -90,40 +102,56 @@ class Guard:
         self._around = around
         self._acted: float | None = None
         self._late_told: float | None = None
-        self._next = 0.0
+        self.next_round = 0.0
+        self._ending = False
+
+    @property
+    def roads(self) -> Mapping[str, Road]:
+        """Of its probes."""
+        return self._look.roads
+
+    def end(self) -> None:
+        """Let `run` return after the present turn, with nothing left half done."""
+        self._ending = True
+        self._look.woken.set()
 
     async def run(self) -> None:
         """Guard: a round whenever one is planned, or sooner when an answer that was waited on has come."""
-        await self.resume()
         try:
-            while True:
-                await self.turn()
+            await self.resume()
+            while not self._ending:
+                try:
+                    await self.turn()
+                except Exception:  # a fault of ours must not end the guarding, of this service or of others
+                    log.exception("service %s: a fault in the watchdog itself; the round is void", self.service.name)
+                    self.next_round = self._clock.now() + self.service.policy.interval
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._look.woken.wait(), max(0.0, self._next - self._clock.now()))
+                    await asyncio.wait_for(self._look.woken.wait(), max(0.0, self.next_round - self._clock.now()))
         finally:
             self._look.close()
 
     async def resume(self) -> None:
-        """Take up what the last daemon left."""
-        try:
-            self.state = await self._store.load(self.service.name)
-        except StoreUnwritable as error:
-            self._around.store_failed(error)
-        self._next = self._clock.now()
+        """Take up what the last daemon left, or, after a reload, the guard before this one."""
+        if self._found is None:
+            try:
+                self.state = await self._store.load(self.service.name)
+            except StoreUnwritable as error:
+                self._around.store_failed(error)
+        self.next_round = self._clock.now()
         if self.state.pending is not None:
             await self.apply(Resumed((await self._look.round()).epoch))
 
     async def turn(self) -> None:
         """One look, and all that follows from it."""
         began = self._clock.now()
-        gap = began - self._next
+        gap = began - self.next_round
         seen = await self._look.round()
         case = self._case(seen, gap)
         self.seen, self.diagnosis = seen, diagnose(case)
         late = case.late_answer is not None and case.late_answer != self._late_told and not cured(case)
         self._late_told = case.late_answer
         await self.apply(Looked(seen.round.id, self.diagnosis, seen.epoch, late, case.host))
-        self._next = plan(self.service.policy, self.state, began, self._clock.now())
+        self.next_round = plan(self.service.policy, self.state, began, self._clock.now())
         self._around.looked(self)
 
     def _case(self, seen: Seen, gap: float) -> Case:
@@ -165,7 +193,7 @@ class Guard:
         except StoreUnwritable as error:
             fault = error
         self._around.store_failed(fault)
-        self._around.told(self.service, step.records, step)
+        self._around.told(self.service, step.records)
         return fault
 
     async def _act(self, action: Action, fault: StoreUnwritable | None) -> Performed:

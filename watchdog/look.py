@@ -1,8 +1,8 @@
 """One look at a service: its process, its unit, and a round of all its probes in parallel.
 
 Rules of this file. It finds out and decides nothing. Each probe has its own time-out. A socket probe that has timed out
-is not cancelled: its one open connection is waited on for up to `PATIENCE`, and until then no other is opened. An answer
-that comes on it tells a slow service from a dark one and wakes the guard, because after a nudge it is the first to come.
+is not cancelled: its one open connection is waited on for up to `PATIENCE`, and until then no other is opened. An
+answer that comes on it tells a slow service from a dark one, and wakes the guard: after a nudge it comes first.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class Look:
             return None, str(error)
 
     def _find(self, unit: UnitState | None) -> Epoch | None:
-        """The life of the main process, as far as it can be known; an unreadable one counts as the last that was known."""
+        """The life of the main process; None: there is none. Where systemd is mute, the last that was known."""
         try:
             if unit is not None:
                 return target.epoch_of(unit.main_pid, unit.invocation_id)

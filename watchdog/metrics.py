@@ -309,6 +309,6 @@ class Metrics:
         """The exposition and its content type: OpenMetrics where the Accept header asks for it."""
         try:
             encode, content_type = choose_encoder(accept)
-        except ValueError:  # a version that is no number
+        except (TypeError, ValueError):  # a version that is no number
             encode, content_type = choose_encoder("")
         return encode(self._registry), content_type

@@ -3,7 +3,8 @@
 Rules of this file. One transaction holds all that one step led to: the new state with its pending action and spent
 budget, the records, the letters to the alert channels, and the entry (what `step` was called with, for `replay`). It is
 on disk (synchronous=FULL) before anybody acts. SQLite has a thread of its own and every call a deadline, so a full or
-hung disk never stops the guarding; it raises `StoreUnwritable`, and the next call tries again.
+hung disk never stops the guarding; it raises `StoreUnwritable`, and the next call tries again. Letters of a commit that
+failed are kept in memory and handed out like the others: everyone is told, just not after a crash.
 
 Times are stored as the wall clock, for people and across boots, but in the state, which keeps CLOCK_BOOTTIME together
 with the boot it belongs to: `load` carries it over a reboot.
@@ -27,6 +28,7 @@ from watchdog.model import Event, Record, RecordKind, State
 
 DEADLINE = 1.0  # s
 KEPT_INCIDENTS = 1000  # closed ones
+KEPT_UNSAVED = 1000  # letters
 SCHEMA_VERSION = 1
 SCHEMA = """
 CREATE TABLE state (
@@ -119,6 +121,7 @@ class Store:
         self._clock = clock
         self._deadline = deadline
         self._connection: sqlite3.Connection | None = None
+        self._unsaved: list[Letter] = []  # their ids are negative
         self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         # A thread of our own and not an executor: one that hangs on a dead disk must not keep the process from ending.
         threading.Thread(target=self._serve, name="store", daemon=True).start()
@@ -177,7 +180,16 @@ class Store:
             if any(record.kind is RecordKind.RESOLVED for record in records):
                 _prune(db)
 
-        await self._call(write)
+        try:
+            await self._call(write)
+        except StoreUnwritable:
+            self._remember(letters)
+            raise
+
+    def _remember(self, letters: Sequence[Letter]) -> None:
+        lowest = min((letter.id for letter in self._unsaved), default=0)
+        numbered = [replace(letter, id=lowest - n) for n, letter in enumerate(letters, start=1)]
+        self._unsaved = [*self._unsaved, *numbered][-KEPT_UNSAVED:]
 
     async def incidents(self, service: str | None = None, limit: int = 100) -> list[StoredIncident]:
         """The newest incidents, newest first, each with its timeline."""
@@ -194,21 +206,46 @@ class Store:
 
     async def outbox(self, channel: str, limit: int) -> list[Letter]:
         """The oldest letters of a channel that are neither delivered nor given up, oldest first."""
-        rows = await self._call(
+        unsaved = [letter for letter in self._unsaved if letter.channel == channel]
+        try:
+            rows = await self._call(
+                lambda db: db.execute(
+                    "SELECT id, channel, incident, service, kind, severity, created, payload, attempts, not_before"
+                    " FROM outbox WHERE status = 'pending' AND channel = ? ORDER BY id LIMIT ?",
+                    (channel, limit),
+                ).fetchall()
+            )
+        except StoreUnwritable:
+            if not unsaved:
+                raise
+            rows = []
+        return [*(_letter(*row) for row in rows), *unsaved][:limit]
+
+    async def told(self, channel: str, incident: str) -> bool:
+        """Whether the channel was ever given a letter of the incident."""
+        row = await self._call(
             lambda db: db.execute(
-                "SELECT id, channel, incident, service, kind, severity, created, payload, attempts, not_before"
-                " FROM outbox WHERE status = 'pending' AND channel = ? ORDER BY id LIMIT ?",
-                (channel, limit),
-            ).fetchall()
+                "SELECT 1 FROM outbox WHERE channel = ? AND incident = ? AND status = 'delivered' LIMIT 1",
+                (channel, incident),
+            ).fetchone()
         )
-        return [_letter(*row) for row in rows]
+        return row is not None
 
     async def delivered(self, letter_id: int) -> None:
         """A letter reached its channel."""
+        if letter_id < 0:
+            self._forget(letter_id)
+            return
         await self._call(lambda db: db.execute("UPDATE outbox SET status = 'delivered' WHERE id = ?", (letter_id,)))
 
     async def postponed(self, letter_id: int, not_before: float, error: str) -> None:
         """A letter failed and is tried again at `not_before` (wall clock)."""
+        if letter_id < 0:
+            self._unsaved = [
+                replace(x, attempts=x.attempts + 1, not_before=not_before) if x.id == letter_id else x
+                for x in self._unsaved
+            ]
+            return
         await self._call(
             lambda db: db.execute(
                 "UPDATE outbox SET attempts = attempts + 1, not_before = ?, error = ? WHERE id = ?",
@@ -218,6 +255,9 @@ class Store:
 
     async def given_up(self, letter_id: int, error: str) -> None:
         """A letter will never be delivered."""
+        if letter_id < 0:
+            self._forget(letter_id)
+            return
         await self._call(
             lambda db: db.execute(
                 "UPDATE outbox SET status = 'given_up', attempts = attempts + 1, error = ? WHERE id = ?",
@@ -228,21 +268,28 @@ class Store:
     async def outbox_length(self) -> int:
         """Letters that wait."""
         row = await self._call(lambda db: db.execute("SELECT count(*) FROM outbox WHERE status = 'pending'").fetchone())
-        return int(row[0])
+        return int(row[0]) + len(self._unsaved)
+
+    def _forget(self, letter_id: int) -> None:
+        self._unsaved = [letter for letter in self._unsaved if letter.id != letter_id]
 
     async def close(self) -> None:
         """Close the database and end its thread."""
+        try:
+            await self._on_thread(self._disconnect)
+        finally:
+            self._calls.put(None)
 
-        def close(db: sqlite3.Connection) -> None:
-            self._connection = None
-            db.close()
-
+    def _disconnect(self) -> None:
         if self._connection is not None:
-            await self._call(close)
-        self._calls.put(None)
+            self._connection.close()
+            self._connection = None
 
     async def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work` in a transaction on the store's thread, within the deadline."""
+        """Run `work` in a transaction, within the deadline."""
+        return await self._on_thread(lambda: self._transaction(work))
+
+    async def _on_thread(self, work: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
 
@@ -258,7 +305,7 @@ class Store:
 
         def run() -> None:
             try:
-                result = self._transaction(work)
+                result = work()
             except (sqlite3.Error, OSError) as error:
                 fault = StoreUnwritable(f"{self.path}: {error}")
                 answer(lambda: done.set_exception(fault))
@@ -350,7 +397,9 @@ def _json(value: object) -> str:
 
 
 def _write_record(db: sqlite3.Connection, service: str, record: Record, at: float) -> None:
-    detail = record.detail
+    detail = dict(record.detail)
+    if "since" in detail:
+        detail["since"] = at - (record.at - detail["since"])
     if record.kind is RecordKind.OPENED:
         db.execute(
             "INSERT OR REPLACE INTO incident (id, service, opened, verdict, certainty) VALUES (?, ?, ?, ?, ?)",

@@ -1,11 +1,11 @@
-"""What systemd says of units, over the system bus, typed. Read-only: what changes a unit stands in `helper/unit_restart.py`.
+"""What systemd says of units, over the system bus, typed. Read-only: `helper/unit_restart.py` has what changes a unit.
 
-Rules: dbus-fast is imported inside functions (4 MiB), and only its low level is used: no introspection, no proxies. Every
-call has a deadline. Nothing here caches longer than `MAX_AGE`: a bus may lose us, and a stale state is worse than a call.
+Rules: dbus-fast is imported inside functions (4 MiB), and only its low level is used: no introspection, no proxies.
+Every call has a deadline. No state is trusted for longer than `MAX_AGE`, even where no signal has touched it.
 
-Sources: org.freedesktop.systemd1(5) for methods, properties and signals; D-Bus Specification, "Message Bus Messages", for
-match rules. UnitNew and UnitRemoved are not listened to: reading a stopped unit makes systemd load it and drop it again,
-which sends both, so each reading would ask for the next one; a start always shows in JobNew and PropertiesChanged.
+Sources: org.freedesktop.systemd1(5) for methods, properties and signals; D-Bus Specification, "Match Rules". UnitNew
+and UnitRemoved are not listened to: to read a stopped unit makes systemd load it and drop it again, which sends both,
+so each reading would ask for the next one; a start always shows in JobNew and PropertiesChanged.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import selectors
 import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
 from watchdog.model import UnitState
@@ -29,7 +28,11 @@ SYSTEMD = "org.freedesktop.systemd1"
 SYSTEMD_PATH = "/org/freedesktop/systemd1"
 MANAGER = "org.freedesktop.systemd1.Manager"
 UNIT = "org.freedesktop.systemd1.Unit"
+JOB = "org.freedesktop.systemd1.Job"
 SERVICE = "org.freedesktop.systemd1.Service"
+DBUS = "org.freedesktop.DBus"
+# The bus' own errors that stand for "there is no systemd here", as in a container that runs only a dbus-daemon.
+NOBODY_THERE = tuple(f"{DBUS}.Error.{name}" for name in ("ServiceUnknown", "NameHasNoOwner", "NoReply", "Spawn."))
 PROPERTIES = "org.freedesktop.DBus.Properties"
 
 CALL_TIMEOUT = 5.0  # of one call
@@ -71,8 +74,8 @@ class Listed(NamedTuple):
 
     @property
     def found(self) -> bool:
-        """Whether there is such a unit; one whose file cannot be used (masked, a bad setting) is there too."""
-        return self.load_state != "not-found"
+        """Whether there is such a unit: one whose file cannot be used, or was deleted while it runs, is there too."""
+        return self.load_state != "not-found" or self.active_state != "inactive"
 
 
 def run_on_poll(coroutine: Coroutine[Any, Any, T]) -> T:
@@ -123,13 +126,13 @@ class Bus:
         bus.disconnect()
         with contextlib.suppress(Exception):  # the reason why it went away was told where it mattered
             async with asyncio.timeout(CALL_TIMEOUT):
-                await bus.wait_for_disconnect()
+                await bus.wait_for_disconnect()  # type: ignore[no-untyped-call]
 
     async def __aenter__(self) -> Self:
         await self.open()
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     def _received(self, message: Message) -> None:
@@ -138,7 +141,9 @@ class Bus:
         if message.message_type is MessageType.SIGNAL and self._signal and message.path and message.member:
             self._signal(message.path, message.member, message.body)
 
-    async def call(self, interface: str, member: str, signature: str = "", *body: Any, path: str = SYSTEMD_PATH) -> list[Any]:
+    async def call(
+        self, interface: str, member: str, signature: str = "", *body: Any, path: str = SYSTEMD_PATH
+    ) -> list[Any]:
         """Call a method of systemd's and return its results. Raises `CallError` and `BusUnavailable`."""
         return await self._call(SYSTEMD, path, interface, member, signature, body)
 
@@ -159,20 +164,20 @@ class Bus:
         except TimeoutError as error:
             raise BusUnavailable(f"systemd did not answer {member} within {CALL_TIMEOUT:g} s") from error
         except (OSError, EOFError, DBusFastError) as error:
-            raise BusUnavailable(f"the system bus closed our connection during {member}") from error
+            raise BusUnavailable(f"the system bus failed us in {member}: {error or type(error).__name__}") from error
         if reply is None:
             raise BusUnavailable(f"the system bus closed our connection during {member}")
         if reply.message_type is MessageType.ERROR:
             text = str(reply.body[0]) if reply.body else ""
-            if str(reply.error_name).startswith("org.freedesktop.DBus.Error.ServiceUnknown"):
-                raise BusUnavailable("systemd is not on the system bus")
+            if str(reply.error_name).startswith(NOBODY_THERE):
+                raise BusUnavailable(f"systemd does not answer on the system bus: {text or reply.error_name}")
             raise CallError(str(reply.error_name), text)
         return list(reply.body)
 
     async def match(self, **rule: str) -> None:
         """Ask the bus for systemd's signals that fit, such as `member="JobRemoved"`."""
         text = ",".join(f"{key}='{value}'" for key, value in {"type": "signal", **rule}.items())
-        await self._call("org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "AddMatch", "s", [text])
+        await self._call(DBUS, "/org/freedesktop/DBus", DBUS, "AddMatch", "s", [text])
 
     async def subscribe(self) -> None:
         """Tell systemd that somebody listens: without a subscriber it sends no signals at all."""
@@ -206,10 +211,13 @@ class Bus:
         return int(await self.get(unit.path, SERVICE, "MainPID")) if unit.id.endswith(".service") else 0
 
 
+_NOT_FOUND = UnitState("not-found", "inactive", "dead", None, 0, "")
+
+
 async def read_state(bus: Bus, unit: Listed | None) -> UnitState:
     """The unit's state, in systemd's own words. Several calls, not one moment: `Units` reads again where it changed."""
     if unit is None or not unit.found:
-        return UnitState("not-found", "inactive", "dead", None, 0, "")
+        return _NOT_FOUND
     invocation_id, main_pid = await asyncio.gather(bus.invocation_id(unit.path), bus.main_pid(unit))
     return UnitState(unit.load_state, unit.active_state, unit.sub_state, unit.job, main_pid, invocation_id)
 
@@ -235,15 +243,16 @@ class Units:
         self._max_age = max_age
         self._clock = clock
         self._readings: dict[str, _Reading] = {}  # by the name asked for
-        self._watched: dict[str, str] = {}  # a unit's own name to its path
-        self._changes: dict[str, int] = {}  # by path: how often something was heard of it
+        self._listening: set[str] = set()  # names asked for whose signals we get
+        self._paths: dict[str, str] = {}  # of the units listened to, by their own names
+        self._heard = 0  # signals so far: a reading that one fell into is read again
         self._renewed = False  # systemd itself came anew: our subscription may be lost
         self.reads = 0  # how often systemd was really asked; for measuring
 
     async def __aenter__(self) -> Self:
         return self
 
-    async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self.close()
 
     async def connect(self) -> None:
@@ -255,7 +264,7 @@ class Units:
             await self._bus.open()
             try:
                 await self._bus.match(sender=SYSTEMD, interface=MANAGER, member="Reloading")
-                await self._bus.match(sender="org.freedesktop.DBus", member="NameOwnerChanged", arg0=SYSTEMD)
+                await self._bus.match(sender=DBUS, member="NameOwnerChanged", arg0=SYSTEMD)
                 await self._bus.subscribe()
             except BaseException:
                 await self._forget()
@@ -285,44 +294,43 @@ class Units:
             raise
 
     async def _read(self, unit: str) -> UnitState:
+        if unit not in self._listening:
+            await self._listen(unit)
+        state = _NOT_FOUND
         for _ in range(3):
             self.reads += 1
+            heard, at = self._heard, self._clock()
             listed = await self._bus.unit(unit)
-            path = listed.path if listed else ""
-            if listed is not None and self._watched.get(listed.id) != listed.path:
-                await self._listen(listed)
-                listed = await self._bus.unit(unit)
-            heard, at = self._changes.get(path, 0), self._clock()
             state = await read_state(self._bus, listed)
-            if self._changes.get(path, 0) == heard:
-                self._readings[unit] = _Reading(state, path, at)
+            if heard == self._heard:
+                self._readings[unit] = _Reading(state, listed.path if listed else "", at)
                 break
         return state
 
-    async def _listen(self, unit: Listed) -> None:
-        await self._bus.match(sender=SYSTEMD, interface=PROPERTIES, member="PropertiesChanged", path=unit.path)
-        await self._bus.match(sender=SYSTEMD, interface=MANAGER, member="JobNew", arg2=unit.id)
-        await self._bus.match(sender=SYSTEMD, interface=MANAGER, member="JobRemoved", arg2=unit.id)
-        self._watched[unit.id] = unit.path
+    async def _listen(self, unit: str) -> None:
+        listed = await self._bus.unit(unit)
+        if listed is not None and listed.id not in self._paths:
+            await self._bus.match(sender=SYSTEMD, interface=PROPERTIES, member="PropertiesChanged", path=listed.path)
+            await self._bus.match(sender=SYSTEMD, interface=MANAGER, member="JobNew", arg2=listed.id)
+            await self._bus.match(sender=SYSTEMD, interface=MANAGER, member="JobRemoved", arg2=listed.id)
+            self._paths[listed.id] = listed.path
+        self._listening.add(unit)
 
     def _changed(self, path: str, member: str, body: list[Any]) -> None:
-        if member in ("JobNew", "JobRemoved"):
-            path = self._watched.get(body[2], "")
-        elif member == "NameOwnerChanged":
-            self._renewed = True
-        if member in ("Reloading", "NameOwnerChanged"):
-            self._changes = dict.fromkeys({*self._changes, *self._watched.values(), ""}, self._count() + 1)
+        self._heard += 1
+        if member in ("Reloading", "NameOwnerChanged"):  # any unit may differ now, and an alias may name another one
+            self._renewed = self._renewed or member == "NameOwnerChanged"
+            self._listening.clear()
             self._readings.clear()
             return
-        self._changes[path] = self._count() + 1
+        if member in ("JobNew", "JobRemoved"):
+            path = self._paths.get(body[2], "")
         self._readings = {unit: reading for unit, reading in self._readings.items() if reading.path != path}
-
-    def _count(self) -> int:
-        return max(self._changes.values(), default=0)
 
     async def _forget(self) -> None:
         self._readings.clear()
-        self._watched.clear()
+        self._listening.clear()
+        self._paths.clear()
         self._renewed = False
         await self._bus.close()
 
@@ -338,7 +346,7 @@ def unit_main_pid(unit: str, *, address: str | None = None) -> int:
 async def _main_pid(unit: str, address: str | None) -> int:
     async with Bus(address=address) as bus:
         state = await read_state(bus, await bus.unit(unit))
-    if state.load_state == "not-found":
+    if state == _NOT_FOUND:
         raise NoSuchUnit(f"systemd knows no unit {unit}")
     if state.main_pid == 0:
         raise NotRunning(f"{unit} has no main process: it is {state.active_state} ({state.sub_state})")

@@ -1,7 +1,8 @@
 """From a name to pinned processes: which processes a service has, and which life of them is meant.
 
-A PID alone is no name, it is used again; a PID with its start time is one (`Epoch`). Nothing here needs a privilege, so the
-brain, the helper and `epoll-watchdog nudge` all ask the same questions here, and the helper trusts nobody else's answer.
+A PID alone is no name, it is used again; a PID with its start time is one (`Epoch`). Nothing here needs a privilege, so
+the brain, the helper and `epoll-watchdog nudge` all ask the same questions here, and the helper trusts nobody else's
+answer.
 
 Sources: proc_pid_stat(5), proc_pid_cgroup(5), proc_pid_mountinfo(5), cgroups(7); systemd.service(5), PIDFile=;
 systemd.unit(5), unit load path and Alias=; cg_escape() in systemd's src/basic/cgroup-util.c.
@@ -19,12 +20,21 @@ from watchdog.model import Epoch
 
 TICKS = os.sysconf("SC_CLK_TCK")
 UNIT_PATH = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
-# What everything else hangs on: the bus, systemd's own daemons, and ourselves.
+# What everything else hangs on: the bus, systemd's own daemons, and ourselves. Whole names: Prometheus has a
+# systemd-exporter.service.
 NEVER_UNITS = frozenset(
-    ("init.scope", "dbus.service", "dbus-broker.service", "epoll-watchdog.service", "epoll-watchdog-helper.service")
-) | frozenset(
-    f"systemd-{name}.service"
-    for name in "journald logind machined networkd oomd resolved timesyncd udevd userdbd homed hostnamed".split()
+    {
+        *(
+            "init.scope",
+            "dbus.service",
+            "dbus-broker.service",
+            "epoll-watchdog.service",
+            "epoll-watchdog-helper.service",
+        ),
+        *("systemd-homed.service", "systemd-hostnamed.service", "systemd-journald.service", "systemd-logind.service"),
+        *("systemd-machined.service", "systemd-networkd.service", "systemd-oomd.service", "systemd-resolved.service"),
+        *("systemd-timesyncd.service", "systemd-udevd.service", "systemd-userdbd.service"),
+    }
 )
 
 
@@ -110,7 +120,7 @@ def owner(pid: int) -> int:
 
 
 def descendants(pid: int) -> tuple[int, ...]:
-    """The children of the process, theirs, and so on (proc_tid_children(5)); those that came meanwhile may be missing."""
+    """The children of the process, theirs, and so on (proc_tid_children(5)); what came meanwhile may be missing."""
     found: list[int] = []
     ahead = [pid]
     while ahead:
@@ -123,12 +133,12 @@ def descendants(pid: int) -> tuple[int, ...]:
 
 def _children(pid: int) -> Iterator[int]:
     try:
-        tids = os.listdir(f"/proc/{pid}/task")
+        tasks = list(Path(f"/proc/{pid}/task").iterdir())
     except (FileNotFoundError, ProcessLookupError):
         return
-    for tid in tids:
+    for task in tasks:
         try:
-            yield from map(int, Path(f"/proc/{pid}/task/{tid}/children").read_bytes().split())
+            yield from map(int, (task / "children").read_bytes().split())
         except (FileNotFoundError, ProcessLookupError):
             continue
 
@@ -143,9 +153,7 @@ def pidfile_epoch(path: str) -> Epoch | None:
     root's powers at the other end, a pidfile is an order.
     """
     try:
-        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            writers = {os.fstat(file.fileno()).st_uid} | _owners_above(path)
-            text = file.read(64)
+        text, writers = _read_pidfile(path)
         pid = int(text)
     except FileNotFoundError:
         return None
@@ -162,10 +170,18 @@ def pidfile_epoch(path: str) -> Epoch | None:
     except Gone:
         return None
     if strangers := writers - {0, uid}:
-        raise PidfileUnusable(
-            f"pidfile {path} could be written by uid {min(strangers)}; process {pid} runs as uid {uid}"
-        )
+        stranger = min(strangers)
+        raise PidfileUnusable(f"pidfile {path} could be written by uid {stranger}; process {pid} runs as uid {uid}")
     return epoch
+
+
+def _read_pidfile(path: str) -> tuple[bytes, set[int]]:
+    """Its text, and who could have written it. A FIFO must not make us wait, nor a link lead elsewhere."""
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        return os.read(file, 64), {os.fstat(file).st_uid} | _owners_above(path)
+    finally:
+        os.close(file)
 
 
 def _owners_above(path: str) -> set[int]:
@@ -178,7 +194,7 @@ def _owners_above(path: str) -> set[int]:
 
 
 def unit_pids(unit: str, main: int) -> tuple[int, ...]:
-    """All PIDs in the cgroup of the unit that `main` is a process of, sub-cgroups included. Raises `NotOfUnit`, `Gone`."""
+    """All PIDs in the cgroup of the unit, which `main` is a process of; sub-cgroups included. `NotOfUnit`, `Gone`."""
     try:
         text = Path(f"/proc/{main}/cgroup").read_text(encoding="utf-8", errors="surrogateescape")
     except (FileNotFoundError, ProcessLookupError):
@@ -256,7 +272,7 @@ def check_allowed(target: Target) -> None:
 
 
 def processes(target: Target, main: Epoch) -> tuple[Epoch, ...]:
-    """All processes of the service, `main` first. Raises a `Refusal` where `main` is not, or not any more, of the service."""
+    """All processes of the service, `main` first. Raises a `Refusal` where `main` is not of it, or not any more."""
     check_allowed(target)
     check_alive(main)
     if target.unit is not None:

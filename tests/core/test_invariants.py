@@ -1,0 +1,199 @@
+"""What must hold of the ladder whatever happens to it, in any order and with any policy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.core.make import seen
+from watchdog.budget import Budget
+from watchdog.ladder import step
+from watchdog.model import (
+    Budgets,
+    Certainty,
+    Epoch,
+    Host,
+    Looked,
+    Mode,
+    Order,
+    Outcome,
+    Performed,
+    Policy,
+    Record,
+    RecordKind,
+    Resumed,
+    Rung,
+    State,
+    Told,
+    Verdict,
+)
+from watchdog.verdicts import Stance, ladder, stance
+
+Epochs = st.integers(1, 3).map(lambda pid: Epoch(pid, 1))
+Hosts = st.builds(
+    Host,
+    sick=st.integers(1, 4),
+    others_looked=st.none() | st.floats(0, 5000),
+    restarting=st.sampled_from(["", "", "redis"]),
+    hold_file=st.sampled_from([False, False, False, True]),
+)
+Verdicts = st.sampled_from([Verdict.EPOLL_STALL] * 6 + [Verdict.HUNG] * 3 + [Verdict.HEALTHY] * 3 + list(Verdict))
+Policies = st.builds(
+    Policy,
+    mode=st.sampled_from([Mode.FULL, Mode.FULL, Mode.FULL, Mode.NUDGE, Mode.OBSERVE]),
+    fall=st.integers(1, 4),
+    rise=st.integers(1, 3),
+    settle=st.sampled_from([0.0, 2.0]),
+    dark_for=st.sampled_from([5.0, 60.0]),
+    start_timeout=st.sampled_from([30.0, 600.0]),
+    cool_off=st.sampled_from([20.0, 1800.0]),
+    reminder=st.sampled_from([30.0, 14400.0]),
+    budget=st.builds(
+        Budgets,
+        nudge=st.builds(Budget, burst=st.integers(0, 3), interval=st.sampled_from([10.0, 3600.0])),
+        restart=st.builds(Budget, burst=st.integers(0, 2), interval=st.sampled_from([10.0, 3600.0])),
+    ),
+    ladder=st.dictionaries(
+        st.sampled_from([Verdict.EPOLL_STALL, Verdict.HUNG]), st.lists(st.sampled_from(Rung), max_size=5).map(tuple)
+    ),
+)
+
+
+@dataclass
+class Life:
+    """A service's life, with an account of its own of all that the invariants speak of."""
+
+    policy: Policy
+    now: float = 1000.0
+    state: State = field(default_factory=State)
+    records: list[Record] = field(default_factory=list)
+    acts: list[tuple[float, Rung]] = field(default_factory=list)
+    unbroken_since: float | None = None  # since when every round was bad, with no late answer
+    paused_until: float | None = None  # inf: until told
+    open_incidents: list[str] = field(default_factory=list)
+    ended: list[str] = field(default_factory=list)
+
+    def run(self, event: Looked | Performed | Told | Resumed) -> None:
+        before = self.state
+        self._account(event)
+        made = step(self.policy, before, event, self.now)
+        self.state = made.state
+        self._told(made.records)
+        if made.action is not None:
+            self._acted(made.action.rung, before, event)
+
+    def _account(self, event: Looked | Performed | Told | Resumed) -> None:
+        if self.paused_until is not None and self.now >= self.paused_until:
+            self.paused_until = None
+        match event:
+            case Looked(diagnosis=diagnosis, late=late) if self.state.pending is None:
+                sick = stance(diagnosis.verdict) is Stance.SICK
+                new = event.epoch not in (None, self.state.epoch)
+                if not sick:
+                    self.unbroken_since = None
+                elif late or new or self.unbroken_since is None:
+                    self.unbroken_since = self.now
+            case Told(order=Order.PAUSE):
+                self.paused_until = float("inf") if event.until is None else event.until
+            case Told(order=Order.RESUME):
+                self.paused_until = None
+            case Resumed():
+                self.unbroken_since = None
+
+    def _told(self, records: tuple[Record, ...]) -> None:
+        for record in records:
+            if record.kind is RecordKind.OPENED:
+                assert self.open_incidents == [], "one open incident a service"
+                self.open_incidents.append(record.incident)
+            if record.kind is RecordKind.RESOLVED:
+                assert self.open_incidents == [record.incident], "an end is the end of the open incident"
+                self.open_incidents.clear()
+                self.ended.append(record.incident)
+        self.records += records
+        assert self.open_incidents == ([] if self.state.incident is None else [self.state.incident.id])
+
+    def _acted(self, rung: Rung, before: State, event: Looked | Performed | Told | Resumed) -> None:
+        assert isinstance(event, Looked), "only a look asks for a remedy"
+        assert before.pending is None, "one remedy at a time"
+        assert self.policy.mode is not Mode.OBSERVE, "nothing is done in mode observe"
+        assert rung is Rung.NUDGE or self.policy.mode is Mode.FULL, "no restart in mode nudge"
+        assert self.paused_until is None, "nothing is done while paused"
+        assert not event.host.hold_file, "nothing is done under the hold file"
+        assert event.host.sick <= event.host.max_sick, "nothing is done while too many are sick"
+        assert stance(event.diagnosis.verdict) is Stance.SICK, (
+            "nothing is done in grace, when blind, stopped or healthy"
+        )
+        self.acts.append((self.now, rung))
+        limit = self.policy.budget.nudge if rung is Rung.NUDGE else self.policy.budget.restart
+        recent = [at for at, acted in self.acts if acted is rung and self.now - at < limit.interval]
+        assert len(recent) <= limit.burst, "no rung beyond its budget"
+        if rung is Rung.RESTART:
+            self._restarted(before, event)
+
+    def _restarted(self, before: State, event: Looked) -> None:
+        incident = self.state.incident
+        assert incident is not None
+        rungs = ladder(self.policy, incident.verdict)
+        nudges_first = rungs[: rungs.index(Rung.RESTART)].count(Rung.NUDGE)
+        assert incident.tried.count(Rung.NUDGE) >= nudges_first, "no restart before a due nudge"
+        assert not event.host.restarting, "one restart at a time"
+        proven = event.diagnosis.certainty is Certainty.CONFIRMED and event.diagnosis.verdict is Verdict.EPOLL_STALL
+        assert self.unbroken_since is not None
+        assert (
+            proven and Rung.NUDGE in incident.performed
+        ) or self.now - self.unbroken_since >= self.policy.dark_for, "no restart before dark_for on a suspicion"
+
+
+@st.composite
+def happenings(draw: st.DrawFn) -> Callable[[Life], None]:
+    """One thing that happens: some rounds alike, an outcome, an operator's word, a kill of the daemon, time passing."""
+    choice = draw(st.integers(0, 11))
+    pause = draw(st.sampled_from([0.1, 0.5, 2.5, 30.0, 90.0, 2000.0]))
+    times = draw(st.integers(1, 8))
+    verdict, certainty = draw(Verdicts), draw(st.sampled_from(Certainty))
+    epoch, host, late = draw(st.none() | Epochs), draw(Hosts), draw(st.integers(0, 9)) == 0
+    outcome, order = draw(st.sampled_from(Outcome)), draw(st.sampled_from(Order))
+    until = draw(st.none() | st.floats(0, 100))
+
+    def happen(life: Life) -> None:
+        if life.state.pending is not None and choice != 0:
+            life.run(Performed(life.state.pending.rung, outcome, "as drawn"))
+        if choice == 0:
+            life.run(Resumed(epoch))
+        elif choice == 1:
+            life.run(Told(order, "root", "drawn", None if until is None else life.now + until))
+        elif choice == 2:
+            life.now += pause
+        else:
+            for number in range(times):
+                round_id = f"{life.now}.{number}.{len(life.records)}"
+                life.run(seen(verdict, certainty=certainty, epoch=epoch, late=late, host=host, round_id=round_id))
+                life.now += min(pause, 5.0)
+
+    return happen
+
+
+@settings(max_examples=400, deadline=None)
+@given(Policies, st.lists(happenings(), min_size=1, max_size=40))
+def test_the_ladder_keeps_its_promises(policy: Policy, story: list[Callable[[Life], None]]) -> None:
+    life = Life(policy)
+    for happen in story:
+        happen(life)
+    assert len(life.ended) == len(set(life.ended)), "one end to each incident"
+
+
+@settings(max_examples=200, deadline=None)
+@given(Policies, st.lists(happenings(), min_size=1, max_size=20))
+def test_a_service_that_stays_healthy_ends_its_incident(policy: Policy, story: list[Callable[[Life], None]]) -> None:
+    life = Life(policy)
+    for happen in story:
+        happen(life)
+    if life.state.pending is not None:
+        life.run(Resumed(None))
+    for _ in range(40):
+        life.run(seen(Verdict.HEALTHY))
+        life.now += 5.0
+    assert life.open_incidents == []

@@ -1,0 +1,167 @@
+"""What all guards share, and what the API shows of them.
+
+It is told what happened and passes it on: to the metrics, the log, the alert channels and systemd's status line. It
+answers what a decision must know of the other services, and holds the claim on the one restart at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from watchdog import log
+from watchdog.clock import Clock
+from watchdog.config import Config, Service
+from watchdog.guard import Guard
+from watchdog.heart import notify
+from watchdog.metrics import Metrics
+from watchdog.model import Host, Record, Verdict
+from watchdog.store import Letter, Store, StoreUnwritable
+from watchdog.views import incident_view, service_view
+from watchdog.web.view import IncidentView, ServiceView, Unavailable
+
+HOLD_FILE = Path("/etc/epoll-watchdog/hold")
+logger = logging.getLogger(__name__)
+
+
+class Board:
+    """Implements `guard.Surroundings` and `web.view.View`. The daemon keeps `guards` and `config` up to date."""
+
+    def __init__(
+        self, config: Config, store: Store, clock: Clock, metrics: Metrics, beating: Callable[[], bool]
+    ) -> None:
+        self.config = config
+        self.guards: dict[str, Guard] = {}
+        self.lag: Callable[[], float] = lambda: 0.0
+        self.wake_couriers: Callable[[], None] = lambda: None
+        self._store = store
+        self._clock = clock
+        self._metrics = metrics
+        self._beating = beating
+        self._restarting = ""
+        self._store_fault = ""
+        self._status = ""
+
+    # --- guard.Surroundings -------------------------------------------------------------------------------------------
+
+    def host(self, service: str) -> Host:
+        """What a decision must know of the host and of the other services, now."""
+        now = self._clock.now()
+        others = [guard for name, guard in self.guards.items() if name != service]
+        looks = [guard.seen.round.ended if guard.seen is not None else 0.0 for guard in others]
+        max_sick = self.config.max_sick
+        return Host(
+            loop_lag=self.lag(),
+            sick=1 + sum(self._newly_sick(guard, now) for guard in others),
+            max_sick=max(2, len(self.guards) // 4) if max_sick is None else max_sick,
+            others_looked=min(looks, default=None),
+            restarting=self._restarting if self._restarting != service else "",
+            hold_file=HOLD_FILE.exists(),
+        )
+
+    @staticmethod
+    def _newly_sick(guard: Guard, now: float) -> bool:
+        """An incident that has long been exhausted tells nothing of what is wrong with the others."""
+        incident = guard.state.incident
+        if incident is None:
+            return False
+        return incident.exhausted is None or now - incident.opened < guard.service.policy.cool_off
+
+    @contextlib.contextmanager
+    def restarting(self, service: str) -> Iterator[None]:
+        """Claims the one restart until it is left."""
+        self._restarting = service
+        try:
+            yield
+        finally:
+            self._restarting = ""
+
+    def letters(self, service: Service, record: Record) -> Sequence[Letter]:
+        """One letter a channel for each record that is an alert; the couriers know who wants what."""
+        if record.severity is None:
+            return ()
+        detail = dict(record.detail)
+        since = detail.pop("since", None)
+        payload = {
+            "since": self._clock.wall_of(since) if since is not None else None,
+            "verdict": detail.pop("verdict", None),
+            "certainty": detail.pop("certainty", None),
+            "reasons": detail.pop("reasons", []),
+            "text": record.text,
+            "labels": dict(service.labels),
+            "annotations": dict(service.annotations),
+            "detail": detail,
+        }
+        created = self._clock.wall_of(record.at)
+        return [
+            Letter(0, channel, record.incident, service.name, record.kind, record.severity, created, payload)
+            for channel in self.config.channels
+        ]
+
+    def told(self, service: Service, records: Sequence[Record]) -> None:
+        """Records were committed, or at least tried to be."""
+        for record in records:
+            self._metrics.recorded(service.name, record)
+            log.record(service.name, record)
+        if any(record.severity is not None for record in records):
+            self.wake_couriers()
+
+    def looked(self, guard: Guard) -> None:
+        """A round was taken and judged."""
+        seen, diagnosis = guard.seen, guard.diagnosis
+        if seen is None or diagnosis is None:
+            return
+        name, service = guard.service.name, guard.service
+        for probe, observation in seen.round.observations.items():
+            self._metrics.observed(name, probe, service.probes[probe].type, guard.roads[probe].plane, observation)
+        self._metrics.looked(name, guard.state, diagnosis, service.policy)
+        self._tell_status()
+
+    def store_failed(self, error: StoreUnwritable | None) -> None:
+        """The last commit failed; None: it worked."""
+        fault = "" if error is None else str(error)
+        self._metrics.store_writable(not fault)
+        if fault and not self._store_fault:
+            logger.error("the state cannot be written, so restarts are refused and nudges go on: %s", fault)
+        elif self._store_fault and not fault:
+            logger.warning("the state can be written again")
+        self._store_fault = fault
+
+    def _tell_status(self) -> None:
+        sick = [
+            f"{name}: {guard.diagnosis.verdict}"
+            for name, guard in self.guards.items()
+            if guard.diagnosis is not None and guard.diagnosis.verdict is not Verdict.HEALTHY
+        ]
+        status = f"guarding {len(self.guards)} services"
+        status += f"; {', '.join(sick)}" if sick else "; all healthy"
+        if status != self._status:
+            self._status = status
+            notify(f"STATUS={status}")
+
+    # --- web.view.View ------------------------------------------------------------------------------------------------
+
+    def services(self) -> list[ServiceView]:
+        """Every guarded service, as it was last seen."""
+        return [service_view(guard, self._clock) for guard in self.guards.values()]
+
+    async def incidents(self, service: str | None, limit: int) -> list[IncidentView]:
+        """The newest incidents, newest first. Raises `Unavailable` where the store can't be read."""
+        try:
+            return [incident_view(stored) for stored in await self._store.incidents(service, limit)]
+        except StoreUnwritable as error:
+            raise Unavailable(str(error)) from error
+
+    def ready(self) -> bool:
+        """Whether every service had its first round."""
+        return all(guard.seen is not None for guard in self.guards.values())
+
+    def healthy(self) -> bool:
+        """Whether the daemon's own loop ticks."""
+        return self._beating()
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        """The exposition and its content type."""
+        return self._metrics.render(accept)

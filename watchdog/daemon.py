@@ -1,0 +1,236 @@
+"""Joins the parts, and answers systemd: ready, reload, stop.
+
+SIGHUP reads the config again: a bad one is told and the old one stays in force; a good one replaces the guards of the
+services it changed, which take up the state where it was. SIGTERM and SIGINT end within a second, also with HTTP
+clients connected; a remedy under way is taken up by the next start. The loop runs on poll(2): the watchdog of an epoll
+bug must not itself wait on epoll.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import selectors
+import signal
+import time
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from watchdog import config as configuration
+from watchdog import probes, secret
+from watchdog.alerts import CHANNELS
+from watchdog.alerts.delivery import Courier
+from watchdog.board import Board
+from watchdog.clock import Clock
+from watchdog.config import Channel, Config, ConfigInvalid, Service
+from watchdog.guard import Guard
+from watchdog.hands import Hands
+from watchdog.heart import Heart, notify
+from watchdog.look import Look
+from watchdog.metrics import Metrics
+from watchdog.model import State
+from watchdog.store import Store, StoreUnwritable
+from watchdog.systemd import Units
+from watchdog.web.server import Server, serve
+
+STOP_TIMEOUT = 0.7  # s for all tasks to end
+LEDGER = "helper-ledger.json"
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Post:
+    """A guard and the task it runs in."""
+
+    guard: Guard
+    task: asyncio.Task[None]
+
+
+class Daemon:
+    """One run of the daemon, from a valid config to SIGTERM."""
+
+    def __init__(self, path: Path, config: Config) -> None:
+        self._path = path
+        self._config = config
+        self._clock = Clock()
+        self._metrics = Metrics()
+        self._heart = Heart(self._metrics.loop_lag)
+        self._store = Store(config.state_directory, self._clock)
+        self._board = Board(config, self._store, self._clock, self._metrics, lambda: self._heart.beating)
+        self._board.lag = lambda: self._heart.lag
+        self._board.wake_couriers = self._wake_couriers
+        self._units = Units()
+        self._posts: dict[str, Post] = {}
+        self._couriers: dict[str, tuple[Courier, asyncio.Task[None]]] = {}
+        self._stop = asyncio.Event()
+        self._reload = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._hands: Hands
+        self._server: Server
+
+    async def run(self) -> None:
+        """Guard until told to stop. Raises `CannotListen` and what else keeps it from starting."""
+        loop = asyncio.get_running_loop()
+        _make(self._config.state_directory)
+        self._server = await serve(self._board, self._config.http.listen)
+        self._hands = await Hands.spawn(self._path, self._config.state_directory / LEDGER)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        self._start(self._heart.beat(), "heart")
+        self._start(self._reloads(), "reloads")
+        self._arrange(self._config)
+        self._metrics.config_reloaded(True, time.time())
+        log.info("guarding %d services; metrics at http://%s/metrics", len(self._config.services), self._server.address)
+        notify("READY=1")
+        try:
+            await self._stop.wait()
+        finally:
+            notify("STOPPING=1")
+            await self._end()
+
+    # --- parts --------------------------------------------------------------------------------------------------------
+
+    def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Run a task for as long as the daemon; a fault of ours in it ends the daemon, for systemd to see."""
+        task = asyncio.create_task(work, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.critical("%s ended by a fault in the watchdog itself", task.get_name(), exc_info=error)
+            self._stop.set()
+
+    def _arrange(self, config: Config) -> None:
+        """Let guards and couriers be those of `config`; one whose settings did not change goes on."""
+        self._config = self._board.config = config
+        for name, post in list(self._posts.items()):
+            if config.services.get(name) != post.guard.service:
+                self._posts.pop(name)
+                self._start(self._succeed(post, config.services.get(name)), f"succession of {name}")
+        for name, service in config.services.items():
+            if name not in self._posts and name not in self._board.guards:
+                self._guard(service, None)
+        for name, (courier, task) in list(self._couriers.items()):
+            channel = config.channels.get(name)
+            if channel is None or channel.settings != courier.routing:
+                self._couriers.pop(name)
+                task.cancel()
+        for name, channel in config.channels.items():
+            if name not in self._couriers:
+                self._open_channel(channel)
+
+    def _guard(self, service: Service, found: State | None) -> None:
+        look = Look(service, self._units, self._clock)
+        guard = Guard(service, look, self._hands, self._store, self._clock, self._board, found)
+        self._metrics.guarded(service.name, service.policy.mode, service.probes)
+        self._board.guards[service.name] = guard
+        self._posts[service.name] = Post(guard, self._start(guard.run(), f"guard of {service.name}"))
+
+    async def _succeed(self, post: Post, service: Service | None) -> None:
+        """A guard ends after its turn, a remedy of it included; the next one takes up its state."""
+        post.guard.end()
+        await asyncio.wait({post.task})
+        self._board.guards.pop(post.guard.service.name, None)
+        latest = self._config.services.get(post.guard.service.name, service)
+        if latest is None or latest.name not in self._config.services:
+            self._metrics.forget(post.guard.service.name)
+        else:
+            self._guard(latest, post.guard.state)
+
+    def _open_channel(self, channel: Channel) -> None:
+        self._metrics.channel(channel.name)
+        courier = Courier(
+            name=channel.name,
+            channel=CHANNELS[channel.type].open(channel.settings),
+            routing=channel.settings,
+            outbox=self._store,
+            notified=self._notified,
+        )
+        self._couriers[channel.name] = (courier, self._start(courier.run(), f"channel {channel.name}"))
+
+    def _wake_couriers(self) -> None:
+        for courier, _ in self._couriers.values():
+            courier.wake()
+        self._start(self._count_outbox(), "outbox length")
+
+    def _notified(self, channel: str, ok: bool) -> None:
+        self._metrics.notified(channel, ok)
+        self._start(self._count_outbox(), "outbox length")
+
+    async def _count_outbox(self) -> None:
+        with contextlib.suppress(StoreUnwritable):
+            self._metrics.outbox_length(await self._store.outbox_length())
+
+    # --- reload and end -----------------------------------------------------------------------------------------------
+
+    async def _reloads(self) -> None:
+        while True:
+            await self._reload.wait()
+            self._reload.clear()
+            notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
+            await self._read_again()
+            notify("READY=1")
+
+    async def _read_again(self) -> None:
+        try:
+            config = await configuration.load_async(self._path)
+        except ConfigInvalid as error:
+            self._metrics.config_reloaded(False, time.time())
+            log.error("the new config is not valid, the old one stays in force:")
+            for line in str(error).splitlines():
+                log.error("%s", line)
+            return
+        for key in ("state_directory", "http"):
+            if getattr(config, key) != getattr(self._config, key):
+                log.warning("%s was changed: that takes a restart of the daemon", key)
+        secret.forget()
+        self._arrange(config)
+        self._metrics.config_reloaded(True, time.time())
+        for warning in config.warnings:
+            log.warning("%s", warning)
+        log.info("the config was read again: guarding %d services", len(config.services))
+
+    async def _end(self) -> None:
+        tasks = {task for task in self._tasks if task is not asyncio.current_task()}
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks, timeout=STOP_TIMEOUT)
+        for closing in (
+            self._server.close(),
+            self._hands.close(),
+            probes.close(),
+            self._units.close(),
+            self._store.close(),
+        ):
+            try:
+                await asyncio.wait_for(closing, STOP_TIMEOUT)
+            except (TimeoutError, StoreUnwritable) as error:
+                log.warning("not closed in time: %s", error)
+
+
+def _make(directory: Path) -> None:
+    """The state directory, if nobody made it. Where that fails the store says so, and guarding goes on."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        log.error("%s cannot be made: %s", directory, error.strerror)
+
+
+def run(path: Path, config: Config) -> None:
+    """Run the daemon with a checked config until SIGTERM."""
+    for warning in config.warnings:
+        log.warning("%s", warning)
+
+    async def main() -> None:
+        await Daemon(path, config).run()
+
+    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.PollSelector())) as runner:
+        runner.run(main())

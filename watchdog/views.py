@@ -1,0 +1,64 @@
+"""A guard and a stored incident as the API shows them."""
+
+from __future__ import annotations
+
+from watchdog import budget
+from watchdog.clock import Clock
+from watchdog.guard import Guard
+from watchdog.ladder import due
+from watchdog.model import Kind, Observation, Plane, Rung
+from watchdog.restraint import budget_of, spent
+from watchdog.store import StoredIncident
+from watchdog.verdicts import VERDICTS, Stance
+from watchdog.web.view import IncidentView, ProbeView, ServiceView, TimelineView
+
+
+def service_view(guard: Guard, clock: Clock) -> ServiceView:
+    """The service as it was last seen."""
+    service, state, seen, diagnosis = guard.service, guard.state, guard.seen, guard.diagnosis
+    found = seen.round.observations if seen is not None else {}
+    sockets = [found[name].kind for name in found if guard.roads[name].plane is Plane.SOCKET]
+    now = clock.now()
+    return ServiceView(
+        name=service.name,
+        mode=service.policy.mode,
+        verdict=diagnosis.verdict if diagnosis is not None else "unsettled",
+        certainty=diagnosis.certainty if diagnosis is not None else "suspected",
+        reasons=diagnosis.reasons if diagnosis is not None else ("not looked at yet",),
+        healthy=diagnosis is not None and VERDICTS[diagnosis.verdict].stance is Stance.GOOD,
+        sockets_alive=bool(sockets) and all(kind is Kind.ALIVE for kind in sockets),
+        restart_due=state.incident is not None and due(service.policy, state.incident) is Rung.RESTART,
+        paused=state.pause is not None,
+        holds=state.tally.holds,
+        pid=seen.epoch.pid if seen is not None and seen.epoch is not None else None,
+        last_round_at=clock.wall_of(seen.round.ended) if seen is not None else None,
+        probes={name: _probe(guard, name, found.get(name)) for name in service.probes},
+        incident=state.incident.id if state.incident is not None else None,
+        budgets={
+            rung: budget.left(budget_of(service.policy, rung), spent(state, rung), now)
+            for rung in (Rung.NUDGE, Rung.RESTART)
+        },
+    )
+
+
+def _probe(guard: Guard, name: str, found: Observation | None) -> ProbeView:
+    type_, plane = guard.service.probes[name].type, guard.roads[name].plane
+    if found is None:
+        return ProbeView(type=type_, plane=plane)
+    return ProbeView(type=type_, plane=plane, kind=found.kind, latency_s=found.latency, reason=found.reason)
+
+
+def incident_view(stored: StoredIncident) -> IncidentView:
+    """The incident with its timeline."""
+    return IncidentView(
+        id=stored.id,
+        service=stored.service,
+        opened=stored.opened,
+        closed=stored.closed,
+        verdict=stored.verdict,
+        certainty=stored.certainty,
+        timeline=[
+            TimelineView(at=x.at, kind=x.kind, text=x.text, severity=x.severity, detail=x.detail)
+            for x in stored.records
+        ],
+    )
