@@ -340,21 +340,14 @@ class Store:
 
 
 def _open(path: Path) -> sqlite3.Connection:
-    db = _connect(path)
+    """The database, made if there is none. One that is unreadable is put aside, for who wants to look into it."""
     try:
-        version = db.execute("PRAGMA user_version").fetchone()[0]
+        return _connect(path)
     except sqlite3.DatabaseError as error:
-        db.close()
         if error.sqlite_errorname not in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
             raise
-        path.rename(_aside(path))  # kept for who wants to look; its budgets are also in the helper's ledger
-        db, version = _connect(path), 0
-    if version > SCHEMA_VERSION:
-        db.close()
-        raise OSError(f"written by a newer version (schema {version}, this one knows {SCHEMA_VERSION})")
-    if version == 0:
-        db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
-    return db
+        path.rename(_aside(path))  # its budgets are also in the helper's ledger
+        return _connect(path)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -362,10 +355,14 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
-    except sqlite3.DatabaseError as error:
-        if error.sqlite_errorname not in ("SQLITE_NOTADB", "SQLITE_CORRUPT"):
-            db.close()
-            raise
+        version = db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise OSError(f"written by a newer version (schema {version}, this one knows {SCHEMA_VERSION})")
+        if version == 0:
+            db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;")
+    except BaseException:
+        db.close()  # an open descriptor each time would be the second fault
+        raise
     return db
 
 

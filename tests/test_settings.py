@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from watchdog.settings import format_duration, parse_duration
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("500ms", 0.5), ("5s", 5.0), ("1h30m", 5400.0), ("1.5h", 5400.0), ("2d", 172800.0)]
+)
+def test_a_duration_is_numbers_with_units(text: str, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "5", "5 s", "-5s", "5sec", "s", "5s!", "١s", "5\n"])
+def test_what_is_no_duration_is_told_with_what_would_be_right(text: str) -> None:
+    with pytest.raises(ValueError, match="is no duration; write a number and a unit"):
+        parse_duration(text)
+
+
+@given(st.integers(1, 10**7))
+def test_whole_seconds_are_written_so_that_they_read_back(seconds: int) -> None:
+    assert parse_duration(format_duration(float(seconds))) == seconds
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.0037, "3.7ms"), (0.5, "500ms"), (59.96, "60s"), (59.4, "59.4s"), (5400, "1h30m"), (60, "1m")],
+)
+def test_a_duration_is_written_short(seconds: float, text: str) -> None:
+    assert format_duration(seconds) == text

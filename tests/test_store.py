@@ -1,0 +1,285 @@
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.core.drive import Story
+from tests.core.make import EPOCH, seen
+from watchdog.clock import Clock
+from watchdog.model import (
+    Action,
+    Certainty,
+    Incident,
+    Pause,
+    Record,
+    RecordKind,
+    Rung,
+    Severity,
+    State,
+    Verdict,
+)
+from watchdog.store import KEPT_INCIDENTS, Entry, Letter, Store, StoreUnwritable, shifted
+
+
+@dataclass
+class Time:
+    """A clock that a test sets."""
+
+    now: float = 1000.0
+    wall: float = 1e9
+    boot: str = "boot-1"
+
+    @property
+    def clock(self) -> Clock:
+        return Clock(lambda: self.now, lambda: self.wall, lambda: self.boot)
+
+
+@pytest.fixture
+def time() -> Time:
+    return Time()
+
+
+@pytest.fixture
+async def store(tmp_path: Path, time: Time) -> AsyncIterator[Store]:
+    store = Store(tmp_path, time.clock)
+    yield store
+    await store.close()
+
+
+STATE = State(
+    epoch=EPOCH,
+    seen_healthy=True,
+    pause=Pause("root", "maintenance", 2000.0),
+    incident=Incident(
+        id="i",
+        since=900.0,
+        opened=901.0,
+        verdict=Verdict.EPOLL_STALL,
+        certainty=Certainty.SUSPECTED,
+        tried=(Rung.NUDGE,),
+        settle_until=903.0,
+        told=902.0,
+        exhausted=904.0,
+    ),
+    pending=Action(Rung.RESTART, "i", EPOCH, 950.0),
+    nudges=(901.0,),
+    restarts=(950.0,),
+)
+OPENED = Record(
+    RecordKind.OPENED,
+    990.0,
+    "it is dark",
+    "i",
+    Severity.WARNING,
+    {"verdict": "epoll_stall", "certainty": "suspected", "since": 980.0, "reasons": ["because"]},
+)
+RESOLVED = Record(RecordKind.RESOLVED, 1000.0, "healed", "i", Severity.INFO, {"since": 980.0})
+
+
+def letter(number: int = 0, channel: str = "ops") -> Letter:
+    return Letter(0, channel, "i", "web", "opened", "warning", 1e9, {"number": number})
+
+
+async def test_what_was_committed_is_there_for_the_next_daemon(store: Store, tmp_path: Path, time: Time) -> None:
+    await store.commit("web", STATE, (), None)
+    another = Store(tmp_path, time.clock)
+    assert await another.load("web") == STATE
+    await another.close()
+
+
+async def test_a_service_that_nobody_knows_begins_anew(store: Store) -> None:
+    assert await store.load("web") == State()
+
+
+async def test_an_incident_has_its_records_with_wall_clock_times(store: Store) -> None:
+    await store.commit("web", STATE, (OPENED,), None)
+    (incident,) = await store.incidents()
+    assert (incident.id, incident.service, incident.opened, incident.closed) == ("i", "web", 1e9 - 10, None)
+    assert incident.records[0].at == 1e9 - 10
+    assert incident.records[0].detail["since"] == 1e9 - 20
+
+
+async def test_a_resolved_incident_is_closed(store: Store) -> None:
+    await store.commit("web", STATE, (OPENED, RESOLVED), None)
+    assert (await store.incidents())[0].closed == 1e9
+
+
+async def test_incidents_are_the_newest_of_the_service_asked_for(store: Store) -> None:
+    await store.commit("web", STATE, (OPENED,), None)
+    await store.commit("redis", STATE, (replace(OPENED, incident="j", at=999.0),), None)
+    assert [incident.id for incident in await store.incidents()] == ["j", "i"]
+    assert [incident.id for incident in await store.incidents("web")] == ["i"]
+    assert [incident.id for incident in await store.incidents(limit=1)] == ["j"]
+
+
+async def test_an_entry_is_kept_with_all_that_step_was_called_with(store: Store, tmp_path: Path) -> None:
+    event = seen(Verdict.EPOLL_STALL)
+    await store.commit("web", STATE, (OPENED,), Entry(990.0, State(), event))
+    row = sqlite3.connect(tmp_path / "state.db").execute("SELECT incident, boottime, event_type FROM entry").fetchone()
+    assert row == ("i", 990.0, "Looked")
+
+
+# --- over a reboot ----------------------------------------------------------------------------------------------------
+
+
+async def test_times_are_carried_over_a_reboot(store: Store, time: Time) -> None:
+    await store.commit("web", STATE, (), None)
+    time.boot, time.now, time.wall = "boot-2", 60.0, 1e9 + 60.0
+    carried = await store.load("web")
+    assert carried.nudges == (901.0 - 1000.0,)  # 99 s before the commit, 60 s ago
+    assert carried == shifted(STATE, -1000.0)
+
+
+@pytest.mark.parametrize(
+    ("uptime", "wall_passed", "counted"), [(60.0, 9e6, 60.0), (500.0, 70.0, 70.0), (60.0, -5.0, 0.0)]
+)
+async def test_the_stricter_clock_counts(
+    store: Store, time: Time, uptime: float, wall_passed: float, counted: float
+) -> None:
+    await store.commit("web", STATE, (), None)
+    time.boot, time.now, time.wall = "boot-2", uptime, 1e9 + wall_passed
+    carried = await store.load("web")
+    assert uptime - carried.nudges[0] == pytest.approx(99.0 + counted)
+
+
+@given(st.floats(-1e6, 1e6))
+def test_shifting_moves_every_time_alike(by: float) -> None:
+    moved = shifted(STATE, by)
+    assert shifted(moved, -by).nudges[0] == pytest.approx(901.0, abs=1e-3)
+    assert moved.incident is not None
+    assert moved.incident.opened - moved.restarts[0] == pytest.approx(901.0 - 950.0, abs=1e-3)
+
+
+# --- the outbox -------------------------------------------------------------------------------------------------------
+
+
+async def test_letters_wait_in_order_and_by_channel(store: Store) -> None:
+    await store.commit("web", STATE, (), None, [letter(1), letter(2, "other"), letter(3)])
+    assert [waiting.payload["number"] for waiting in await store.outbox("ops", 10)] == [1, 3]
+    assert await store.outbox_length() == 3
+
+
+async def test_a_delivered_letter_waits_no_more_and_its_incident_was_told(store: Store) -> None:
+    await store.commit("web", STATE, (), None, [letter()])
+    (waiting,) = await store.outbox("ops", 10)
+    assert not await store.told("ops", "i")
+    await store.delivered(waiting.id)
+    assert await store.outbox("ops", 10) == []
+    assert await store.told("ops", "i")
+
+
+async def test_a_postponed_letter_keeps_its_place_and_counts_its_attempts(store: Store) -> None:
+    await store.commit("web", STATE, (), None, [letter()])
+    (waiting,) = await store.outbox("ops", 10)
+    await store.postponed(waiting.id, 1e9 + 5, "no answer")
+    assert await store.outbox("ops", 10) == [replace(waiting, attempts=1, not_before=1e9 + 5)]
+
+
+async def test_a_letter_given_up_waits_no_more(store: Store) -> None:
+    await store.commit("web", STATE, (), None, [letter()])
+    await store.given_up((await store.outbox("ops", 10))[0].id, "refused")
+    assert await store.outbox_length() == 0
+
+
+# --- faults -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def full(tmp_path: Path) -> Iterator[Path]:
+    """A disk that is full."""
+    directory = tmp_path / "full"
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", directory], check=True)
+    (directory / "ballast").write_bytes(bytes(60 * 1024))
+    yield directory
+    subprocess.run(["umount", directory], check=True)
+
+
+def make_room(directory: Path) -> None:
+    (directory / "ballast").unlink()
+    subprocess.run(["mount", "-o", "remount,size=1m", directory], check=True)
+
+
+async def test_a_full_disk_is_told_and_keeps_the_letters_for_delivery(full: Path, time: Time) -> None:
+    store = Store(full, time.clock)
+    with pytest.raises(StoreUnwritable, match=r"state\.db: .*full"):
+        await store.commit("web", STATE, (OPENED,), None, [letter(1), letter(2)])
+    first, second = await store.outbox("ops", 10)
+    await store.postponed(second.id, 1e9 + 5, "no answer")
+    await store.delivered(first.id)
+    (left,) = await store.outbox("ops", 10)
+    assert (left.payload["number"], left.attempts) == (2, 1)
+    await store.close()
+
+
+async def test_a_disk_that_has_room_again_is_written_again(full: Path, time: Time) -> None:
+    store = Store(full, time.clock)
+    with pytest.raises(StoreUnwritable):
+        await store.commit("web", STATE, (), None)
+    make_room(full)
+    await store.commit("web", STATE, (), None)
+    assert await store.load("web") == STATE
+    await store.close()
+
+
+async def test_a_directory_that_does_not_exist_is_told(tmp_path: Path, time: Time) -> None:
+    store = Store(tmp_path / "none", time.clock)
+    with pytest.raises(StoreUnwritable, match=r"none/state\.db: unable to open"):
+        await store.load("web")
+    await store.close()
+
+
+async def test_a_disk_that_hangs_costs_the_deadline_and_no_more(tmp_path: Path, time: Time) -> None:
+    store = Store(tmp_path, time.clock, deadline=0.2)
+    await store.commit("web", STATE, (), None)
+    holder = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnwritable, match=r"no answer from the disk within 0\.2 s"):
+        await store.commit("web", STATE, (), None)
+    holder.close()
+
+
+async def test_a_database_that_is_none_is_put_aside_and_kept(tmp_path: Path, time: Time) -> None:
+    (tmp_path / "state.db").write_bytes(b"not a database, but somebody's data" * 100)
+    store = Store(tmp_path, time.clock)
+    await store.commit("web", STATE, (), None)
+    assert await store.load("web") == STATE
+    assert (tmp_path / "state.db.unreadable-1").read_bytes().startswith(b"not a database")
+    await store.close()
+
+
+async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path, time: Time) -> None:
+    newer = sqlite3.connect(tmp_path / "state.db")
+    newer.execute("PRAGMA user_version = 99")
+    newer.close()
+    store = Store(tmp_path, time.clock)
+    with pytest.raises(StoreUnwritable, match="written by a newer version"):
+        await store.load("web")
+    await store.close()
+
+
+async def test_the_oldest_closed_incidents_are_forgotten_and_no_open_one(store: Store) -> None:
+    await store.commit("web", STATE, (replace(OPENED, incident="open", at=1.0),), None)
+    many = [
+        replace(record, incident=f"i{number}", at=record.at + number)
+        for number in range(KEPT_INCIDENTS + 5)
+        for record in (OPENED, RESOLVED)
+    ]
+    await store.commit("web", STATE, many, None)
+    kept = {incident.id for incident in await store.incidents(limit=10_000)}
+    assert len(kept) == KEPT_INCIDENTS + 1
+    assert "open" in kept
+    assert "i4" not in kept
+
+
+async def test_every_state_that_a_story_passes_through_survives_the_disk(store: Store) -> None:
+    story = Story().healthy().look(Verdict.EPOLL_STALL, for_=70)
+    await store.commit("web", story.state, story.records, Entry(1.0, story.state, seen(Verdict.HUNG)))
+    assert await store.load("web") == story.state
