@@ -1,18 +1,8 @@
-"""How often a remedy may be used: at most `burst` times in any `interval`, as systemd's StartLimitBurst= counts."""
+"""How often a remedy may be used, counted over a sliding interval."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from watchdog.settings import Seconds
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Budget:
-    """`burst` uses in any `interval` seconds. A burst of 0 forbids the remedy."""
-
-    burst: int
-    interval: Seconds
+from watchdog.model import Budget
 
 
 def kept(budget: Budget, spent: tuple[float, ...], now: float) -> tuple[float, ...]:

@@ -12,7 +12,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from watchdog.budget import Budget
 from watchdog.settings import Seconds
 
 
@@ -173,6 +172,14 @@ class Severity(enum.StrEnum):
     def rank(self) -> int:
         """0, 1, 2: for comparing."""
         return list(Severity).index(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """At most `burst` uses in any `interval`, as systemd's StartLimitBurst= counts. A burst of 0 forbids the remedy."""
+
+    burst: int
+    interval: Seconds
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from watchdog import budget
-from watchdog.model import Certainty, Host, Incident, Mode, Policy, Rung, State, Verdict
+from watchdog.model import Budget, Certainty, Host, Incident, Mode, Policy, Rung, State, Verdict
 from watchdog.settings import format_duration
 
 
@@ -111,7 +111,7 @@ def first(reasons: tuple[Reason, ...], moment: Moment) -> tuple[str, str] | None
     return None
 
 
-def budget_of(policy: Policy, rung: Rung) -> budget.Budget:
+def budget_of(policy: Policy, rung: Rung) -> Budget:
     """The budget of a remedy."""
     return policy.budget.nudge if rung is Rung.NUDGE else policy.budget.restart
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.core.make import seen
-from watchdog.budget import Budget
 from watchdog.ladder import step
 from watchdog.model import (
+    Budget,
     Budgets,
     Certainty,
     Epoch,

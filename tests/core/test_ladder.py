@@ -6,9 +6,9 @@ import pytest
 
 from tests.core.drive import Story
 from tests.core.make import EPOCH, seen
-from watchdog.budget import Budget
 from watchdog.ladder import FLAP_RISE, durable, step
 from watchdog.model import (
+    Budget,
     Budgets,
     Certainty,
     Epoch,
