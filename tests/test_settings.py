@@ -20,6 +20,12 @@ def test_what_is_no_duration_is_told_with_what_would_be_right(text: str) -> None
         parse_duration(text)
 
 
+@pytest.mark.parametrize("text", ["367d", "9" * 400 + "h"])
+def test_a_duration_is_never_longer_than_a_year(text: str) -> None:
+    with pytest.raises(ValueError, match="at most a year"):
+        parse_duration(text)
+
+
 @given(st.integers(1, 10**7))
 def test_whole_seconds_are_written_so_that_they_read_back(seconds: int) -> None:
     assert parse_duration(format_duration(float(seconds))) == seconds

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 import subprocess
 from collections.abc import AsyncIterator, Iterator
@@ -207,6 +208,12 @@ def make_room(directory: Path) -> None:
     subprocess.run(["mount", "-o", "remount,size=1m", directory], check=True)
 
 
+def fill(directory: Path) -> None:
+    with contextlib.suppress(OSError), (directory / "ballast").open("wb", buffering=0) as ballast:
+        while True:
+            ballast.write(bytes(4096))
+
+
 async def test_a_full_disk_is_told_and_keeps_the_letters_for_delivery(full: Path, time: Time) -> None:
     store = Store(full, time.clock)
     with pytest.raises(StoreUnwritable, match=r"state\.db: .*full"):
@@ -216,6 +223,18 @@ async def test_a_full_disk_is_told_and_keeps_the_letters_for_delivery(full: Path
     await store.delivered(first.id)
     (left,) = await store.outbox("ops", 10)
     assert (left.payload["number"], left.attempts) == (2, 1)
+    await store.close()
+
+
+async def test_a_disk_that_became_full_can_still_be_read(full: Path, time: Time) -> None:
+    store = Store(full, time.clock)
+    make_room(full)
+    await store.commit("web", STATE, (OPENED,), None)
+    fill(full)
+    with pytest.raises(StoreUnwritable):
+        await store.commit("web", State(), (replace(OPENED, text="x" * 65536),), None)
+    assert await store.load("web") == STATE
+    assert [incident.id for incident in await store.incidents()] == ["i"]
     await store.close()
 
 

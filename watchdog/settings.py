@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+LONGEST = 366 * 86400.0  # s
 PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
 
 
@@ -27,7 +28,10 @@ def parse_duration(text: str) -> float:
             f'{text!r} is no duration; write a number and a unit (ms, s, m, h, d), such as "500ms" or "1h30m"'
         )
     parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)", text)
-    return sum(float(number) * UNITS[unit] for number, unit in parts)
+    seconds = sum(float(number) * UNITS[unit] for number, unit in parts)
+    if seconds > LONGEST:
+        raise ValueError('is too long; give at most a year, "366d"')
+    return seconds
 
 
 def format_duration(seconds: float) -> str:

@@ -128,7 +128,7 @@ class Store:
 
     async def load(self, service: str) -> State:
         """The state last committed for a service, its times carried over to this boot; a new one if there is none."""
-        row = await self._call(
+        row = await self._read(
             lambda db: db.execute(
                 "SELECT state, boot_id, boottime, wall FROM state WHERE service = ?", (service,)
             ).fetchone()
@@ -202,13 +202,13 @@ class Store:
             ).fetchall()
             return [replace(StoredIncident(*row), records=_records(db, row[0])) for row in rows]
 
-        return await self._call(read)
+        return await self._read(read)
 
     async def outbox(self, channel: str, limit: int) -> list[Letter]:
         """The oldest letters of a channel that are neither delivered nor given up, oldest first."""
         unsaved = [letter for letter in self._unsaved if letter.channel == channel]
         try:
-            rows = await self._call(
+            rows = await self._read(
                 lambda db: db.execute(
                     "SELECT id, channel, incident, service, kind, severity, created, payload, attempts, not_before"
                     " FROM outbox WHERE status = 'pending' AND channel = ? ORDER BY id LIMIT ?",
@@ -223,7 +223,7 @@ class Store:
 
     async def told(self, channel: str, incident: str) -> bool:
         """Whether the channel was ever given a letter of the incident."""
-        row = await self._call(
+        row = await self._read(
             lambda db: db.execute(
                 "SELECT 1 FROM outbox WHERE channel = ? AND incident = ? AND status = 'delivered' LIMIT 1",
                 (channel, incident),
@@ -267,7 +267,7 @@ class Store:
 
     async def outbox_length(self) -> int:
         """Letters that wait."""
-        row = await self._call(lambda db: db.execute("SELECT count(*) FROM outbox WHERE status = 'pending'").fetchone())
+        row = await self._read(lambda db: db.execute("SELECT count(*) FROM outbox WHERE status = 'pending'").fetchone())
         return int(row[0]) + len(self._unsaved)
 
     def _forget(self, letter_id: int) -> None:
@@ -287,7 +287,11 @@ class Store:
 
     async def _call(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` in a transaction, within the deadline."""
-        return await self._on_thread(lambda: self._transaction(work))
+        return await self._on_thread(lambda: self._transaction(work, "BEGIN IMMEDIATE"))
+
+    async def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """The same for work that only reads: it goes on while the disk is full or read-only."""
+        return await self._on_thread(lambda: self._transaction(work, "BEGIN"))
 
     async def _on_thread(self, work: Callable[[], T]) -> T:
         loop = asyncio.get_running_loop()
@@ -322,21 +326,30 @@ class Store:
         while (call := self._calls.get()) is not None:
             call()
 
-    def _transaction(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _transaction(self, work: Callable[[sqlite3.Connection], T], begin: str) -> T:
         if self._connection is None:
             self._connection = _open(self.path)
         db = self._connection
         try:
-            db.execute("BEGIN IMMEDIATE")
+            db.execute(begin)
             result = work(db)
-            if db.in_transaction:
-                db.execute("COMMIT")
-        except sqlite3.Error:
-            # A fault may leave the connection unusable (a full disk, a directory replaced): begin anew next time.
-            self._connection = None
-            db.close()
+            db.execute("COMMIT")
+        except sqlite3.Error as error:
+            self._recover(db, error)
             raise
         return result
+
+    def _recover(self, db: sqlite3.Connection, error: sqlite3.Error) -> None:
+        """Keep a connection that can still read; begin anew after a fault that may have left it unusable."""
+        readable = getattr(error, "sqlite_errorname", "") in ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_BUSY")
+        try:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+        except sqlite3.Error:
+            readable = False
+        if not readable:
+            self._connection = None
+            db.close()
 
 
 def _open(path: Path) -> sqlite3.Connection:

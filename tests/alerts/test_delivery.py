@@ -1,0 +1,341 @@
+"""Couriers between the real store and real receivers: order, attempts, giving up, and that no trouble spreads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import logging
+import sqlite3
+import time
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.alerts.letters import letter
+from tests.alerts.receiver import CUT, HANG, Receiver, answer, receiver
+from watchdog.alerts.delivery import Courier, Delivered, Failed
+from watchdog.alerts.webhook import Settings, Webhook
+from watchdog.clock import Clock
+from watchdog.model import Severity, State
+from watchdog.store import Letter, Store
+
+DAY = 86400.0
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    """A store on disk."""
+    opened = Store(tmp_path, Clock())
+    yield opened
+    await opened.close()
+
+
+class Counts:
+    """What was counted of the attempts."""
+
+    def __init__(self) -> None:
+        self.attempts: list[tuple[str, bool]] = []
+
+    def notified(self, channel: str, ok: bool) -> None:
+        """One attempt ended."""
+        self.attempts.append((channel, ok))
+
+
+@contextlib.asynccontextmanager
+async def running(store: Store, place: Receiver, name: str = "ops", **changed: Any) -> AsyncIterator[Courier]:
+    """A courier from this store to this receiver, at work."""
+    wanted: dict[str, Any] = {"url": place.url, "timeout": 5.0} | changed.pop("settings", {})
+    settings = Settings(**wanted)
+    parts: dict[str, Any] = {
+        "channel": Webhook(settings),
+        "routing": settings,
+        "notified": Counts().notified,
+        "first_retry": 0.02,
+    }
+    courier = Courier(name=name, outbox=store, **parts | changed)
+    task = asyncio.create_task(courier.run())
+    try:
+        yield courier
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+
+
+async def post(store: Store, *letters: Letter) -> None:
+    """Commit these letters; the store numbers them in this order."""
+    await store.commit("ravendb", State(), [], None, letters)
+
+
+def fresh(**changed: Any) -> Letter:
+    """A letter written just now."""
+    return letter(**{"created": time.time()} | changed)
+
+
+async def emptied(store: Store, left: int = 0) -> None:
+    """Wait until no more than this waits in the outbox."""
+    async with asyncio.timeout(10):
+        while await store.outbox_length() > left:  # noqa: ASYNC110  (another thread's doing)
+            await asyncio.sleep(0.01)
+
+
+def fates(tmp_path: Path) -> list[tuple[str, str]]:
+    """What became of each letter, and the last error."""
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as db:
+        return db.execute("SELECT status, error FROM outbox ORDER BY id").fetchall()
+
+
+async def test_what_waits_at_the_start_is_delivered_in_order(store: Store) -> None:
+    await post(store, fresh(kind="opened"), fresh(kind="nudged"), fresh(kind="resolved"))
+    async with receiver() as place, running(store, place):
+        await emptied(store)
+    assert [request.json["kind"] for request in place.requests] == ["opened", "nudged", "resolved"]
+
+
+async def test_a_commit_wakes_the_courier(store: Store) -> None:
+    async with receiver() as place, running(store, place) as courier:
+        await post(store, fresh())
+        courier.wake()
+        await emptied(store)
+    assert len(place.requests) == 1
+
+
+async def test_more_letters_than_one_batch_all_arrive(store: Store) -> None:
+    await post(store, *(fresh(service=f"s{number}") for number in range(150)))
+    async with receiver() as place, running(store, place):
+        await emptied(store)
+    assert [request.json["service"] for request in place.requests] == [f"s{number}" for number in range(150)]
+
+
+@pytest.mark.parametrize("trouble", [answer(500), CUT, answer(429), HANG])
+async def test_a_letter_is_tried_until_it_is_taken(store: Store, trouble: bytes) -> None:
+    counts = Counts()
+    await post(store, fresh())
+    async with (
+        receiver(trouble, trouble) as place,
+        running(store, place, notified=counts.notified, settings={"timeout": 0.2}),
+    ):
+        await emptied(store)
+    assert [request.json["id"] for request in place.requests] == ["01JINCIDENT.1"] * 3
+    assert counts.attempts == [("ops", False), ("ops", False), ("ops", True)]
+
+
+async def test_a_service_gets_no_later_word_before_an_earlier_one(store: Store) -> None:
+    await post(store, fresh(kind="opened"), fresh(kind="resolved"))
+    async with receiver(answer(500), answer(500)) as place, running(store, place):
+        await emptied(store)
+    assert [request.json["kind"] for request in place.requests] == ["opened", "opened", "opened", "resolved"]
+
+
+async def test_a_letter_that_is_never_taken_holds_up_no_other_service(store: Store) -> None:
+    await post(store, fresh(service="poisoned"), fresh(service="redis"))
+    async with receiver(answer(500)) as place, running(store, place, first_retry=60.0):
+        requests = await place.received(2)
+    assert [request.json["service"] for request in requests] == ["poisoned", "redis"]
+
+
+async def test_waits_grow_between_the_attempts(store: Store) -> None:
+    await post(store, fresh())
+    async with receiver(*[answer(500)] * 5) as place, running(store, place, first_retry=0.02, longest_retry=0.16):
+        requests = await place.received(6)
+    gaps = [after.at - before.at for before, after in itertools.pairwise(requests)]
+    shortest = [0.01, 0.02, 0.04, 0.08, 0.08]  # half of each wait is left to chance
+    assert [gap >= least for gap, least in zip(gaps, shortest, strict=True)] == [True] * 5
+
+
+async def test_a_receiver_that_asks_for_quiet_hears_nothing_until_then(store: Store) -> None:
+    await post(store, fresh(service="ravendb"), fresh(service="redis"))
+    async with receiver(answer(429, "Retry-After: 1")) as place, running(store, place):
+        requests = await place.received(3)
+    assert requests[1].at - requests[0].at >= 0.95
+    assert [request.json["service"] for request in requests] == ["ravendb", "ravendb", "redis"]
+
+
+async def test_a_channel_that_hangs_delays_no_other(store: Store) -> None:
+    await post(store, fresh(channel="dead"), fresh(channel="ops"))
+    async with receiver(HANG) as dead, receiver() as place, running(store, dead, name="dead"):
+        await dead.received(1)
+        async with running(store, place):
+            await place.received(1)
+        assert len(dead.requests) == 1
+
+
+async def test_an_ended_courier_leaves_what_it_could_not_deliver(store: Store) -> None:
+    await post(store, fresh())
+    async with receiver(HANG) as place:
+        async with running(store, place):
+            await place.received(1)
+        assert await store.outbox_length() == 1
+        async with running(store, place):
+            await emptied(store)
+    assert [request.json["id"] for request in place.requests] == ["01JINCIDENT.1"] * 2
+
+
+async def test_the_end_of_a_courier_comes_at_once_and_closes_its_connections(store: Store) -> None:
+    await post(store, fresh())
+    async with receiver(HANG) as place:
+        async with running(store, place):
+            await place.received(1)
+            began = time.monotonic()
+        await place.all_ended()
+        assert time.monotonic() - began < 2.0
+
+
+async def test_a_refused_letter_is_given_up_loudly(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await post(store, fresh())
+    async with receiver(answer(410)) as place, running(store, place):
+        await emptied(store)
+    assert fates(tmp_path) == [("given_up", "answered 410")]
+    [error] = [record for record in caplog.records if record.levelno == logging.ERROR]
+    assert error.getMessage() == (
+        'channel ops: GAVE UP the message "opened" of ravendb (incident 01JINCIDENT) after 1 attempts: answered 410'
+    )
+
+
+async def test_an_old_letter_is_given_up_after_it_was_really_tried(store: Store, tmp_path: Path) -> None:
+    await post(store, letter(created=time.time() - 3 * DAY - 60))
+    async with receiver(*[answer(503)] * 20) as place, running(store, place, first_retry=0.001, longest_retry=0.002):
+        await emptied(store)
+    assert len(place.requests) == 10
+    assert fates(tmp_path) == [("given_up", "answered 503")]
+
+
+async def test_a_young_letter_is_never_given_up(store: Store) -> None:
+    await post(store, fresh())
+    async with receiver(*[answer(503)] * 25) as place, running(store, place, first_retry=0.001, longest_retry=0.002):
+        await emptied(store)
+    assert len(place.requests) == 26
+
+
+async def test_a_clock_that_jumped_back_delays_a_letter_by_an_hour_at_most(store: Store) -> None:
+    await post(store, fresh(), fresh(service="redis"))
+    await store.postponed(1, time.time() + 30 * DAY, "before the jump")
+    await store.postponed(2, time.time() + 1800, "as it should be")
+    async with receiver() as place, running(store, place):
+        await emptied(store, left=1)
+    assert [request.json["service"] for request in place.requests] == ["ravendb"]
+
+
+async def test_a_channel_gets_no_letter_below_its_severity(store: Store) -> None:
+    letters = [fresh(severity="info"), fresh(severity="warning"), fresh(severity="critical")]
+    await post(store, *letters)
+    async with receiver() as place, running(store, place, settings={"min_severity": Severity.WARNING}):
+        await emptied(store)
+    assert [request.json["severity"] for request in place.requests] == ["warning", "critical"]
+
+
+async def test_whoever_heard_of_an_incident_hears_of_its_end(store: Store) -> None:
+    await post(
+        store,
+        fresh(incident="told", kind="escalated", severity="critical"),
+        fresh(incident="told", kind="resolved", severity="info"),
+        fresh(incident="untold", kind="opened", severity="warning"),
+        fresh(incident="untold", kind="resolved", severity="info"),
+    )
+    async with receiver() as place, running(store, place, settings={"min_severity": Severity.CRITICAL}):
+        await emptied(store)
+    heard = [(request.json["incident"], request.json["kind"]) for request in place.requests]
+    assert heard == [("told", "escalated"), ("told", "resolved")]
+
+
+async def test_a_channel_may_want_no_ends(store: Store) -> None:
+    await post(store, fresh(kind="opened"), fresh(kind="resolved"))
+    async with receiver() as place, running(store, place, settings={"send_resolved": False}):
+        await emptied(store)
+    assert [request.json["kind"] for request in place.requests] == ["opened"]
+
+
+async def test_a_channel_may_want_some_services_only(store: Store) -> None:
+    await post(store, fresh(service="ravendb"), fresh(service="redis"))
+    async with receiver() as place, running(store, place, settings={"services": ("redis",)}):
+        await emptied(store)
+    assert [request.json["service"] for request in place.requests] == ["redis"]
+
+
+async def test_trouble_is_told_once_and_so_is_its_end(store: Store, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "watchdog.alerts")
+    await post(store, fresh())
+    async with receiver(*[answer(500)] * 4) as place, running(store, place):
+        await emptied(store)
+    levels = [record.levelname for record in caplog.records]
+    assert levels == ["WARNING", "INFO"]
+    assert caplog.records[0].getMessage().startswith("channel ops: answered 500; next attempt in ")
+    assert caplog.records[1].getMessage() == "channel ops: delivers again"
+
+
+class Broken:
+    """A channel with a bug, at its first letter."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    async def send(self, letter: Letter) -> Delivered | Failed:
+        """Fail as no channel may."""
+        self.sent += 1
+        if self.sent == 1:
+            raise KeyError(letter.kind)
+        return Delivered()
+
+    async def close(self) -> None:
+        """Nothing to close."""
+
+
+async def test_a_bug_in_a_channel_ends_nothing(store: Store) -> None:
+    broken = Broken()
+    await post(store, fresh())
+    async with receiver() as place, running(store, place, channel=broken):
+        await emptied(store)
+    assert broken.sent == 2
+
+
+async def test_a_store_that_fails_is_told_and_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    store = Store(tmp_path / "later", Clock())
+    async with receiver() as place, running(store, place) as courier:
+        async with asyncio.timeout(10):
+            while not caplog.records:  # noqa: ASYNC110  (a log has no event)
+                await asyncio.sleep(0.01)
+        (tmp_path / "later").mkdir()
+        await post(store, fresh())
+        courier.wake()
+        await emptied(store)
+    await store.close()
+    assert caplog.records[0].getMessage().startswith("channel ops: the outbox can't be read or written: ")
+    assert len(place.requests) == 1
+
+
+class Lock:
+    """A channel that delivers, and meanwhile the database gets another writer."""
+
+    def __init__(self, path: Path) -> None:
+        self.sent = 0
+        self.db = sqlite3.connect(path, isolation_level=None)
+
+    async def send(self, _letter: Letter) -> Delivered | Failed:
+        """Deliver, and lock."""
+        self.sent += 1
+        self.db.execute("BEGIN IMMEDIATE")
+        return Delivered()
+
+    async def close(self) -> None:
+        """Give the database back."""
+        self.db.close()
+
+
+async def test_a_letter_whose_delivery_could_not_be_noted_is_not_sent_again(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    await post(store, fresh())
+    lock = Lock(tmp_path / "state.db")
+    async with receiver() as place, running(store, place, channel=lock) as courier:
+        async with asyncio.timeout(10):
+            while not caplog.records:  # noqa: ASYNC110  (a log has no event)
+                await asyncio.sleep(0.01)
+        lock.db.execute("ROLLBACK")
+        courier.wake()
+        await emptied(store)
+    assert lock.sent == 1

@@ -1,0 +1,38 @@
+"""Fixtures for all tests: the real servers of `tests/servers.py`."""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+
+
+def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """Every test runs on poll(2), as the daemon does."""
+    return {"poll": lambda: asyncio.SelectorEventLoop(selectors.PollSelector())}
+
+
+@pytest.fixture
+def nginx(tmp_path: Path) -> Iterator[servers.Nginx]:
+    """Debian's nginx with one worker, over TCP and a Unix socket."""
+    with servers.nginx(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture
+def redis(tmp_path: Path) -> Iterator[servers.Redis]:
+    """Debian's redis, over TCP and a Unix socket."""
+    with servers.redis(tmp_path) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def snmpd(tmp_path_factory: pytest.TempPathFactory) -> Iterator[servers.Snmpd]:
+    """net-snmp's agent, one for the whole run: it keeps no state that a test could change for another."""
+    with servers.snmpd(tmp_path_factory.mktemp("agent")) as server:
+        yield server

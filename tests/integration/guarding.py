@@ -1,0 +1,219 @@
+"""The real daemon as a process, with a config of the test's, a receiver for its webhook, and what a test asks of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.servers import HRSWRUN_STATUS, Nginx, Redis, Snmpd, free_port, until
+from watchdog.demo import child
+from watchdog.demo.agent import SYS_UPTIME
+from watchdog.demo.receiver import Letter, Receiver, receiver
+
+FAST = 'interval = "500ms"\ntimeout = "500ms"\n'  # everything else stays at its default
+FASTER = """\
+interval = "200ms"
+interval_suspect = "100ms"
+timeout = "200ms"
+rise = 1
+settle = "300ms"
+"""  # where a test does not measure how fast it is
+
+HEAD = """\
+state_directory = "{state}"
+[http]
+listen = "{listen}"
+[channel.hook]
+type = "webhook"
+url = "{url}"
+timeout = "500ms"
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Guarding:
+    """A running daemon and all that a test needs to judge it."""
+
+    daemon: child.Daemon
+    receiver: Receiver
+    config: Path
+
+    @property
+    def pid(self) -> int:
+        """Of the brain."""
+        return self.daemon.process.pid
+
+    def helper(self) -> int:
+        """The PID of the hands."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        [pid] = [int(pid) for pid in children if b"watchdog.helper" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+        return pid
+
+    def service(self, name: str) -> Mapping[str, Any]:
+        """What the API says of a service."""
+        [view] = [view for view in self.daemon.get("/api/v1/services")["services"] if view["name"] == name]
+        return view  # type: ignore[no-any-return]
+
+    def incidents(self, name: str) -> list[Mapping[str, Any]]:
+        """What the API says of its incidents, newest first."""
+        return self.daemon.get(f"/api/v1/incidents?service={name}")["incidents"]  # type: ignore[no-any-return]
+
+    def wait_verdict(self, name: str, verdict: str, within_s: float = 10.0) -> None:
+        """Until the daemon says so."""
+        self._until(lambda: self.service(name)["verdict"] == verdict, within_s, f"the verdict {verdict}")
+
+    def wait_record(self, name: str, kind: str, within_s: float = 10.0) -> Mapping[str, Any]:
+        """Until the newest incident has such a record; returns the incident."""
+
+        def recorded() -> bool:
+            return any(kind in kinds(incident) for incident in self.incidents(name)[:1])
+
+        self._until(recorded, within_s, f"a record {kind!r}")
+        return self.incidents(name)[0]
+
+    def _until(self, check: Callable[[], bool], within_s: float, what: str) -> None:
+        try:
+            until(check, within_s, what)
+        except TimeoutError as error:
+            raise TimeoutError(f"{error}\n{self.daemon.said()}") from None
+
+    def metric(self, sample: str, **labels: str) -> float | None:
+        """The value of a series at /metrics."""
+        for family in text_string_to_metric_families(self.daemon.text("/metrics")):
+            for found in family.samples:
+                if found.name == f"epoll_watchdog_{sample}" and labels.items() <= found.labels.items():
+                    return found.value
+        return None
+
+    def letters_until(self, kind: str, within_s: float = 10.0) -> list[Letter]:
+        """The webhook's letters up to the first of that kind."""
+        letters = [self.receiver.next(within_s)]
+        while letters[-1]["kind"] != kind:
+            letters.append(self.receiver.next(within_s))
+        return letters
+
+
+def kinds(incident: Mapping[str, Any]) -> list[str]:
+    """The kinds of an incident's records, in order."""
+    return [record["kind"] for record in incident["timeline"]]
+
+
+@contextmanager
+def guarding(
+    directory: Path, services: str, *, hook: str | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[Guarding]:
+    """The daemon with `[service.…]` tables, ready. Started again with the same directory it finds its state again.
+
+    `hook` is another URL for its webhook than that of the receiver.
+    """
+    listen = f"127.0.0.1:{free_port()}"
+    state = directory / "state"
+    state.mkdir(exist_ok=True)
+    with receiver() as receiving:
+        config = directory / "config.toml"
+        config.write_text(HEAD.format(state=state, listen=listen, url=hook or receiving.url) + services)
+        with child.daemon(config, listen, log=directory / "daemon.log", env=env) as daemon:
+            running = Guarding(daemon, receiving, config)
+            helper = running.helper()
+            try:
+                yield running
+            finally:
+                _end_orphan(running, helper)
+
+
+def _end_orphan(running: Guarding, helper: int) -> None:
+    """A helper that this test stopped (SIGSTOP) can't see that its brain has ended."""
+    if running.daemon.process.poll() is not None and _is_helper(helper):
+        os.kill(helper, signal.SIGKILL)
+
+
+def _is_helper(pid: int) -> bool:
+    try:
+        return b"watchdog.helper" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
+# --- `[service.…]` tables ---------------------------------------------------------------------------------------------
+
+
+def demo_table(service: child.Service, more: str = "", *, snmp: str | None = None) -> str:
+    """The embedded service as `demo`; `more` are further keys, `snmp` another address of the witness."""
+    at = service.addresses
+    return f"""\
+[service.demo]
+pidfile = "{at.pidfile}"
+{FASTER}{more}
+[service.demo.probe.tcp]
+type = "tcp"
+address = "{at.tcp}"
+send = "ping\\n"
+expect = "pong"
+[service.demo.probe.unix]
+type = "unix"
+path = "{at.unix}"
+send = "ping\\n"
+expect = "pong"
+[service.demo.probe.snmp]
+type = "snmp"
+address = "{snmp or at.snmp}"
+oid = "{SYS_UPTIME}"
+community = {{ env = "SNMP_COMMUNITY" }}
+strength = "inside"
+"""
+
+
+def nginx_table(nginx: Nginx, snmpd: Snmpd) -> str:
+    """nginx, with snmpd's word on its master as the witness."""
+    return f"""\
+[service.nginx]
+pidfile = "{nginx.pidfile}"
+{FAST}
+[service.nginx.probe.tcp]
+type = "http"
+url = "{nginx.url}"
+[service.nginx.probe.unix]
+type = "http"
+url = "http://localhost/"
+unix_socket = "{nginx.path}"
+{_witness("nginx", snmpd)}"""
+
+
+def redis_table(redis: Redis, snmpd: Snmpd) -> str:
+    """redis, with snmpd's word on it as the witness."""
+    return f"""\
+[service.redis]
+pidfile = "{redis.pidfile}"
+{FAST}
+[service.redis.probe.tcp]
+type = "tcp"
+address = "{redis.address}"
+send = "PING\\r\\n"
+expect = "PONG"
+[service.redis.probe.unix]
+type = "unix"
+path = "{redis.path}"
+send = "PING\\r\\n"
+expect = "PONG"
+{_witness("redis", snmpd)}"""
+
+
+def _witness(service: str, snmpd: Snmpd) -> str:
+    return f"""\
+[service.{service}.probe.witness]
+type = "snmp"
+address = "{snmpd.address}"
+oid = "{HRSWRUN_STATUS}.{{pid}}"
+community = {{ env = "SNMP_COMMUNITY" }}
+expect = [1, 2]
+"""
+
+
+ENVIRONMENT = {"SNMP_COMMUNITY": "public"}

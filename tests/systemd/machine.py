@@ -1,0 +1,234 @@
+"""A real systemd for tests: a throw-away overlay of this very host, booted in a container in about a second.
+
+The overlay's lower side is `/`, its upper side a tmpfs, both mounted in a mount namespace that ends with the
+container's last process; and the container ends with this one (PDEATHSIG). So nothing stays behind, whatever happens
+here, but two empty cgroups where this process itself is killed.
+
+The container has its own PID, network and mount namespaces and cgroup v2 (FreezeUnit works). Its system bus can also be
+reached from outside, by `bus_address`: uid 0 is the same there. The repository is mounted read-only at its own path.
+Only D-Bus and the journal are booted; what else Debian has enabled on this host is masked, see `MASKED`.
+
+Sources: systemd-nspawn(1), sd_notify(3) (READY=1, and nspawn's X_NSPAWN_LEADER_PID=), nsenter(1).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+PYTHON = REPOSITORY / ".venv/bin/python"
+
+BOOT_TIMEOUT = 30.0  # s; it takes about one
+WANTED = {"dbus.service", "dbus.socket", "systemd-journald.service"}
+MASKED = {
+    *("getty.target", "machines.target", "remote-fs.target", "timers.target", "var-lib-machines.mount"),
+    *(
+        "systemd-binfmt.service",
+        "systemd-firstboot.service",
+        "systemd-logind.service",
+        "systemd-machine-id-commit.service",
+    ),
+    *("systemd-modules-load.service", "systemd-pcrphase-sysinit.service", "systemd-pcrphase.service"),
+    *("systemd-pstore.service", "systemd-random-seed.service", "systemd-repart.service", "systemd-sysctl.service"),
+    *("systemd-update-utmp-runlevel.service", "systemd-update-utmp.service", "systemd-user-sessions.service"),
+}
+
+# Enters a cgroup of its own first: nspawn calls the payload's cgroup "payload", so two containers would share one.
+BOOT = """
+set -eu
+base=$1 cgroup=$2 repository=$3
+echo $$ >"$cgroup/cgroup.procs"
+mount -t tmpfs -o size=1g,mode=755 tmpfs "$base/disk"
+mkdir "$base/disk/upper" "$base/disk/work" "$base/disk/root"
+cp -a "$base/upper/." "$base/disk/upper"
+mount -t overlay overlay -o "lowerdir=/,upperdir=$base/disk/upper,workdir=$base/disk/work" "$base/disk/root"
+exec systemd-nspawn --quiet --boot --register=no --keep-unit --private-network --system-call-filter=pidfd_getfd \
+    --notify-ready=yes --console=pipe --bind-ro="$repository" --directory="$base/disk/root"
+"""
+
+
+class BootFailed(Exception):
+    """The container did not come up; the text has what systemd-nspawn and systemd said."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """A booted system. `leader` is its PID 1, as seen from here."""
+
+    leader: int
+
+    @property
+    def bus_address(self) -> str:
+        """The D-Bus address of its system bus, for a process outside."""
+        return f"unix:path=/proc/{self.leader}/root/run/dbus/system_bus_socket"
+
+    def run(
+        self,
+        *argv: str | os.PathLike[str],
+        check: bool = True,
+        env: Mapping[str, str] | None = None,
+        stdin: str = "",
+        timeout: float = 8.0,
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a command inside, as root with all capabilities. With `check`, its failure fails the test."""
+        environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": "/root", **(env or {})}
+        inside = ["nsenter", f"--target={self.leader}", "--all", "--", *(os.fspath(word) for word in argv)]
+        done = subprocess.run(inside, env=environment, input=stdin, capture_output=True, text=True, timeout=timeout)
+        if check and done.returncode != 0:
+            raise AssertionError(f"{argv} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        return done
+
+    def python(self, code: str, *arguments: str, before: tuple[str, ...] = ()) -> str:
+        """Run Python code inside, in the repository's venv, perhaps behind a command such as setpriv; its stdout."""
+        done = self.run(*before, PYTHON, "-c", code, *arguments, env={"PYTHONPATH": str(REPOSITORY)})
+        return done.stdout
+
+    def write_file(self, path: str, text: str, mode: int = 0o644) -> None:
+        """Write a file inside. Not through /proc/PID/root: there an absolute symlink leads back to the host."""
+        script = 'mkdir -p "$(dirname "$1")" && cat >"$1" && chmod "$2" "$1"'
+        self.run("sh", "-c", script, "write_file", path, f"{mode:o}", stdin=text)
+
+    def systemctl(self, *arguments: str, check: bool = True) -> str:
+        """Run systemctl inside; its stdout, stripped."""
+        return self.run("systemctl", "--no-pager", *arguments, check=check).stdout.strip()
+
+    def show(self, unit: str, name: str) -> str:
+        """One property of a unit, as systemctl prints it."""
+        return self.systemctl("show", unit, "--property", name, "--value")
+
+    def add_unit(self, name: str, text: str, *, start: bool = False) -> str:
+        """Write a unit file, perhaps start it; the unit's name, for the caller's convenience."""
+        self.write_file(f"/etc/systemd/system/{name}", text)
+        self.systemctl("daemon-reload")
+        if start:
+            self.systemctl("start", name)
+        return name
+
+    def wait_until(self, unit: str, state: str = "active", timeout: float = 10.0) -> None:
+        """Wait for the unit's ActiveState. Fails the test where it does not come."""
+        deadline = time.monotonic() + timeout
+        while (now := self.show(unit, "ActiveState")) != state:
+            if time.monotonic() > deadline:
+                raise AssertionError(f"{unit} is {now}, not {state}, after {timeout:g} s")
+            time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def booted(base: Path, *, keep: frozenset[str] = frozenset()) -> Iterator[Machine]:
+    """A machine, for as long as the context lasts. `base` is an empty directory; units in `keep` are not masked."""
+    for name in ("disk", "upper"):
+        (base / name).mkdir(parents=True)
+    _prepare(base / "upper", keep)
+    with _own_cgroup() as cgroup, _notify_socket(base / "notify") as notify, (base / "console").open("wb") as console:
+        argv = ["unshare", "--mount", "sh", "-c", BOOT, "boot", str(base), str(cgroup), str(REPOSITORY)]
+        nspawn = subprocess.Popen(
+            ["setpriv", "--pdeathsig", "KILL", *argv],
+            env={
+                "PATH": os.environ["PATH"],
+                "NOTIFY_SOCKET": str(base / "notify"),
+                "SYSTEMD_NSPAWN_UNIFIED_HIERARCHY": "1",
+            },
+            stdin=subprocess.DEVNULL,
+            stdout=console,
+            stderr=console,
+        )
+        leader = 0
+        try:
+            leader = _await_boot(notify, nspawn, base / "console")
+            yield Machine(leader)
+        finally:
+            _end(nspawn, leader)
+
+
+def _prepare(upper: Path, keep: frozenset[str]) -> None:
+    """The overlay's own files: a machine id (two equal ones share their journals), and what must not start."""
+    system = upper / "etc/systemd/system"
+    system.mkdir(parents=True)
+    (upper / "etc/machine-id").write_text(uuid.uuid4().hex + "\n")
+    for unit in (_enabled_here() | MASKED) - keep - WANTED:
+        (system / unit).unlink(missing_ok=True)
+        (system / unit).symlink_to("/dev/null")
+
+
+def _enabled_here() -> set[str]:
+    """The services, sockets and timers that this host would start at its boot: none of them belongs to a test."""
+    links = Path("/etc/systemd/system").glob("*.wants/*")
+    return {link.name for link in links if link.suffix in (".service", ".socket", ".timer") and "@" not in link.name}
+
+
+@contextlib.contextmanager
+def _own_cgroup() -> Iterator[Path]:
+    mount = Path("/sys/fs/cgroup")
+    unified = mount if (mount / "cgroup.procs").exists() else mount / "unified"
+    ours = next(line[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::"))
+    name = f"{ours.strip('/')}/test-machine-{os.getpid()}-{uuid.uuid4().hex[:8]}".lstrip("/")
+    cgroup = unified / name
+    cgroup.mkdir()
+    try:
+        yield cgroup
+    finally:
+        for hierarchy in (cgroup, mount / "systemd" / name):  # nspawn mirrors it where cgroup v1 is there too
+            _remove_cgroup(hierarchy)
+
+
+def _remove_cgroup(cgroup: Path) -> None:
+    deadline = time.monotonic() + 5
+    while cgroup.exists():
+        for directory, _, _ in os.walk(cgroup, topdown=False):
+            with contextlib.suppress(OSError):  # the kernel still counts a process that has just been killed
+                Path(directory).rmdir()
+        if time.monotonic() > deadline:
+            raise AssertionError(f"{cgroup} is not empty: a process of the test machine lives on")
+
+
+@contextlib.contextmanager
+def _notify_socket(path: Path) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
+        notify.bind(str(path))
+        notify.settimeout(0.2)
+        yield notify
+
+
+def _await_boot(notify: socket.socket, nspawn: subprocess.Popen[bytes], console: Path) -> int:
+    """Read nspawn's notifications until its systemd has booted; the PID of the container's PID 1."""
+    said: dict[str, str] = {}
+    deadline = time.monotonic() + BOOT_TIMEOUT
+    while "READY" not in said or "X_NSPAWN_LEADER_PID" not in said:
+        if nspawn.poll() is not None or time.monotonic() > deadline:
+            tail = console.read_text(errors="replace")[-4000:]
+            raise BootFailed(f"no systemd within {BOOT_TIMEOUT:g} s; exit code {nspawn.poll()}:\n{tail}")
+        with contextlib.suppress(TimeoutError):
+            said |= dict(line.split("=", 1) for line in notify.recv(4096).decode().splitlines() if "=" in line)
+    return int(said["X_NSPAWN_LEADER_PID"])
+
+
+def _end(nspawn: subprocess.Popen[bytes], leader: int) -> None:
+    """Kill the container: with its PID 1 the kernel ends all of it. An orderly shutdown has nothing to save."""
+    if leader:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(leader, signal.SIGKILL)
+    else:
+        nspawn.kill()
+    try:
+        nspawn.wait(10)
+    except subprocess.TimeoutExpired:
+        nspawn.kill()
+        nspawn.wait()
+
+
+def missing() -> str:
+    """What this host lacks to boot a machine; empty where it lacks nothing."""
+    if os.geteuid() != 0:
+        return "root"
+    absent = [name for name in ("systemd-nspawn", "nsenter", "setpriv", "unshare") if shutil.which(name) is None]
+    return ", ".join(absent)

@@ -1,0 +1,258 @@
+"""The check itself: from files to a `Config`, or to everything that is wrong with them.
+
+It imports pydantic, so it runs in the short-lived child or in a command, never in the resident process.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from watchdog.alerts import CHANNELS
+from watchdog.config import Channel, Config, ConfigInvalid, Http, Probe, Service, rules
+from watchdog.config.files import NAMED, Entry, Tables, read
+from watchdog.config.found import Findings, Keys, Place, quoted
+from watchdog.config.secrets import Secrets, look_at
+from watchdog.config.typed import checked, near, partly
+from watchdog.model import Policy
+from watchdog.probes import PROBES
+from watchdog.settings import Seconds, format_duration
+from watchdog.target import Target
+
+STATE_DIRECTORY = "/var/lib/epoll-watchdog"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class General:
+    """The keys at the top that are no named tables."""
+
+    http: Http = field(default_factory=Http)
+    state_directory: str | None = None
+    max_sick: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """The keys of a service that its alerts carry."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    annotations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pace:
+    """The key that every probe has beside its own."""
+
+    timeout: Seconds | None = None
+
+
+def check(path: Path, secrets: Secrets = Secrets.READ) -> Config:
+    """The configuration in `path` and `conf.d` beside it. Raises `ConfigInvalid` with every error."""
+    return check_tables(path, secrets)[0]
+
+
+def check_tables(path: Path, secrets: Secrets) -> tuple[Config, Tables]:
+    """The same, with what was read."""
+    found = Findings()
+    tables = read(path, found)
+    services = _services(tables.entries, found, secrets)
+    channels = _channels(tables.entries, found, secrets, services)
+    general = _general(tables.entries, found)
+    if not services and not found.errors:
+        Place(found, path).warn("no service is named, so nothing is guarded; add a [service.NAME] table")
+    if found.errors:
+        raise ConfigInvalid(tuple(sorted(found.errors, key=lambda error: (str(error.file), error.path))))
+    config = Config(
+        files=tables.files,
+        services=services,
+        channels=channels,
+        http=general.http,
+        state_directory=Path(general.state_directory or _state_directory()),
+        max_sick=general.max_sick,
+        warnings=tuple(sorted(map(str, found.warnings))),
+    )
+    return config, tables
+
+
+def _state_directory() -> str:
+    """systemd.exec(5): $STATE_DIRECTORY holds the paths of StateDirectory=, with colons in between."""
+    return os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or STATE_DIRECTORY
+
+
+def _general(entries: Mapping[Keys, Entry], found: Findings) -> General:
+    """Each key may stand in another file, so the keys of each file are checked for themselves and then put together."""
+    general = General()
+    tops = {str(keys[0]): entry for keys, entry in entries.items() if len(keys) == 1 and keys[0] not in NAMED}
+    for file in {entry.file for entry in tops.values()}:
+        place = Place(found, file)
+        table = {key: entry.value for key, entry in tops.items() if entry.file == file}
+        part, bad = partly(General, table, place, NAMED)
+        general = replace(general, **{key: getattr(part, key) for key in table if key not in bad})
+        if part.max_sick is not None and part.max_sick < 1:
+            place.at("max_sick").error(f"{part.max_sick} is too few; give 1 or more")
+        if part.state_directory is not None:
+            rules.path(place.at("state_directory"), part.state_directory)
+        rules.listen(place.at("http", "listen"), part.http.listen)
+    return general
+
+
+def _tables(kind: str, entries: Mapping[Keys, Entry], found: Findings) -> list[tuple[str, dict[str, Any], Place]]:
+    """The named tables of a kind, each with its name and place."""
+    tables = []
+    for keys, entry in entries.items():
+        place = Place(found, entry.file, keys)
+        if keys[0] == kind and _is_table(entry.value, place, f"[{kind}.NAME]") and len(keys) == 2:
+            rules.name(place, kind)
+            tables.append((str(keys[1]), entry.value, place))
+    return tables
+
+
+def _is_table(value: Any, place: Place, example: str) -> bool:
+    if not isinstance(value, dict):
+        place.error(f"is no table; write {example}")
+    return isinstance(value, dict)
+
+
+def _picked(table: Mapping[str, Any], kind: type) -> dict[str, Any]:
+    names = _names(kind)
+    return {key: value for key, value in table.items() if key in names}
+
+
+def _names(kind: Any) -> list[str]:
+    return [each.name for each in fields(kind)]
+
+
+# --- services ---------------------------------------------------------------------------------------------------------
+
+
+def _services(entries: Mapping[Keys, Entry], found: Findings, secrets: Secrets) -> dict[str, Service]:
+    services: dict[str, Service] = {}
+    units: dict[str, str] = {}
+    for name, table, place in _tables("service", entries, found):
+        services[name] = service = _service(name, table, place, secrets)
+        unit = service.target.unit
+        if unit is not None and units.setdefault(unit, name) != name:
+            place.at("unit").error(f"{unit} is guarded by service {units[unit]} already; put its probes there")
+    return services
+
+
+def _service(name: str, table: dict[str, Any], place: Place, secrets: Secrets) -> Service:
+    known = [*_names(Target), *_names(Policy), *_names(Words), "probe"]
+    for key in table:
+        if key not in known:
+            place.at(key).error(f"is no key; {near(key, known)}")
+    target, bad = partly(Target, _picked(table, Target), place)
+    rules.target(place, target, bad)
+    policy = _policy(_picked(table, Policy), place)
+    rules.restartable(place, target, policy)
+    words, _ = partly(Words, _picked(table, Words), place)
+    rules.labels(place.at("labels"), words.labels, rules.OWN_LABELS)
+    rules.labels(place.at("annotations"), words.annotations)
+    return Service(
+        name=name,
+        target=target,
+        policy=policy,
+        labels=words.labels,
+        annotations=words.annotations,
+        probes=_probes(table.get("probe", {}), place, policy, secrets),
+    )
+
+
+def _policy(table: dict[str, Any], place: Place) -> Policy:
+    """A service with a short interval need not say that its other times are as short."""
+    policy, bad = partly(Policy, _whole_budgets(table), place)
+    for key in ("timeout", "interval_suspect"):
+        if key not in table and policy.interval >= rules.MIN_INTERVAL:
+            policy = replace(policy, **{key: min(getattr(policy, key), policy.interval)})
+    rules.policy(place, policy, bad)
+    return policy
+
+
+def _whole_budgets(table: dict[str, Any]) -> dict[str, Any]:
+    """A budget that gives one of its two keys has the other at its default."""
+    budgets = table.get("budget")
+    if not isinstance(budgets, dict):
+        return table
+    whole = dict(budgets)
+    for each in fields(Policy().budget):
+        default = getattr(Policy().budget, each.name)
+        if isinstance(budgets.get(each.name), dict):
+            filled = {"burst": default.burst, "interval": format_duration(default.interval)}
+            whole[each.name] = {**filled, **budgets[each.name]}
+    return {**table, "budget": whole}
+
+
+def _probes(tables: Any, service: Place, policy: Policy, secrets: Secrets) -> dict[str, Probe]:
+    place = service.at("probe")
+    if not _is_table(tables, place, "[service.NAME.probe.NAME]"):
+        return {}
+    if not tables:
+        service.error("has no probe; add a [service.NAME.probe.NAME] table")
+        return {}
+    probes = {name: _probe(table, place.at(name), policy, secrets) for name, table in tables.items()}
+    sound = {name: probe for name, probe in probes.items() if probe is not None}
+    if len(sound) == len(probes):
+        rules.planes(service, [PROBES[probe.type].road(probe.settings).plane for probe in sound.values()])
+    return sound
+
+
+def _probe(table: Any, place: Place, policy: Policy, secrets: Secrets) -> Probe | None:
+    rules.name(place, "probe")
+    if not _is_table(table, place, "[service.NAME.probe.NAME]"):
+        return None
+    pace, bad = partly(Pace, _picked(table, Pace), place)
+    if pace.timeout is not None and rules.duration(place.at("timeout"), pace.timeout):
+        rules.within(place.at("timeout"), pace.timeout, policy.interval)
+    if (word := _type(table, place, PROBES)) is None:
+        return None
+    kind = PROBES[word]
+    settings = _settings(kind.settings, table, place, secrets, ("type", *_names(Pace)))
+    if settings is None or bad:
+        return None
+    for sentence in kind.warnings(settings):
+        place.warn(sentence)
+    return Probe(type=word, timeout=pace.timeout, settings=settings)
+
+
+# --- channels, and what they have in common with probes ---------------------------------------------------------------
+
+
+def _channels(
+    entries: Mapping[Keys, Entry], found: Findings, secrets: Secrets, services: Collection[str]
+) -> dict[str, Channel]:
+    channels: dict[str, Channel] = {}
+    for name, table, place in _tables("channel", entries, found):
+        word = _type(table, place, CHANNELS)
+        settings = _settings(CHANNELS[word].settings, table, place, secrets, ("type",)) if word else None
+        for index, service in enumerate(getattr(settings, "services", ())):
+            if service not in services:
+                place.at("services", index).error(f"{quoted(service)} is no service; {near(service, services)}")
+        if word and settings is not None:
+            channels[name] = Channel(name=name, type=word, settings=settings)
+    return channels
+
+
+def _type(table: dict[str, Any], place: Place, kinds: Mapping[str, Any]) -> str | None:
+    """The value of `type`, which decides what the other keys mean."""
+    word = table.get("type")
+    if isinstance(word, str) and word in kinds:
+        return word
+    known = ", ".join(map(quoted, sorted(kinds)))
+    if isinstance(word, str):
+        place.at("type").error(f"{quoted(word)} is unknown; {near(word, kinds)}")
+    elif "type" in table:
+        place.at("type").error(f"is no string; write one of {known}")
+    else:
+        place.at("type").error(f"is missing; write one of {known}")
+    return None
+
+
+def _settings(kind: Any, table: dict[str, Any], place: Place, secrets: Secrets, ours: tuple[str, ...]) -> Any:
+    """A type's own settings, from the keys that are not `ours`."""
+    settings = checked(kind, {key: value for key, value in table.items() if key not in ours}, place, ours)
+    if settings is not None:
+        look_at(settings, place, secrets)
+    return settings

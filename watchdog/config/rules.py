@@ -1,0 +1,176 @@
+"""What must hold beyond types: bounds, names, and keys that depend on each other. A function a part of the file.
+
+Each takes the place of its table, the value, and `bad`: the keys of which something wrong is told already.
+Facts: unit names from systemd.unit(5), label names from the Prometheus data model.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+
+from watchdog.model import Budget
+from watchdog.config.found import Place, quoted
+from watchdog.model import Mode, Plane, Policy, Rung
+from watchdog.settings import format_duration
+from watchdog.target import Target
+from watchdog.verdicts import VERDICTS, Stance, ladder
+
+NAME = r"[A-Za-z0-9_.@-]{1,64}"
+LABEL = r"[a-zA-Z_][a-zA-Z0-9_]*"
+OWN_LABELS = ("name", "alertname", "instance", "severity")
+UNIT = (
+    r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?"
+    r"\.(service|socket|device|mount|automount|swap|target|path|timer|slice|scope)"
+)
+# Without them nobody could be helped any more, we least of all.
+UNTOUCHABLE = r"(dbus|dbus-broker|systemd-.*|epoll-watchdog.*)\.service"
+MIN_INTERVAL = 0.1  # seconds
+MAX_PROBES = 8  # what fits into 30 series a service
+DURATIONS = ("interval", "interval_suspect", "timeout", "settle", "dark_for", "start_timeout", "cool_off", "reminder")
+
+
+def name(place: Place, what: str) -> None:
+    """The name of a service, a probe or a channel: a metric's label and a part of URLs."""
+    word = str(place.keys[-1])
+    if not re.fullmatch(NAME, word):
+        place.error(f"{quoted(word)} is no name for a {what}; up to 64 letters, digits, _ . @ and - make one")
+
+
+def duration(place: Place, seconds: float) -> bool:
+    """Whether a duration is one that can be waited for."""
+    if seconds > 0:
+        return True
+    place.error('0s is too short; give a duration above zero, such as "5s"')
+    return False
+
+
+def unit(place: Place, text: str) -> bool:
+    """Whether it is a unit's full name."""
+    if re.fullmatch(UNIT, text) and len(text) <= 255 and "@." not in text:
+        return True
+    if "@." in text:
+        place.error(f"{quoted(text)} is a template; name an instance, such as {quoted(text.replace('@.', '@1.'))}")
+    elif re.fullmatch(UNIT, f"{text}.service"):
+        place.error(f"{quoted(text)} is no unit name; did you mean {quoted(text + '.service')}?")
+    else:
+        place.error(f'{quoted(text)} is no unit name; write it as systemctl shows it, such as "ravendb.service"')
+    return False
+
+
+def path(place: Place, text: str) -> None:
+    """An absolute path."""
+    if not text.startswith("/"):
+        place.error(f"{quoted(text)} is no absolute path; begin it with /")
+    elif "\0" in text:
+        place.error("holds a NUL character; no path does")
+
+
+def target(place: Place, value: Target, bad: Collection[str]) -> None:
+    """Who is guarded, and how restarted."""
+    if value.unit is not None and value.pidfile is not None:
+        place.error("unit and pidfile are both set; keep the one that tells which process to guard")
+    elif value.unit is None and value.pidfile is None and not {"unit", "pidfile"} & set(bad):
+        place.error('does not say what to guard; give unit = "NAME.service" or pidfile = "/run/NAME.pid"')
+    if value.unit is not None and unit(place.at("unit"), value.unit):
+        if not value.unit.endswith(".service"):
+            place.at("unit").error(f"{quoted(value.unit)} has no process to guard; name a .service")
+        elif re.fullmatch(UNTOUCHABLE, value.unit):
+            place.at("unit").error(f"{quoted(value.unit)} is never touched; the host, or this watchdog, stands on it")
+    if value.pidfile is not None:
+        path(place.at("pidfile"), value.pidfile)
+    if value.restart_command and not value.restart_command[0].startswith("/"):
+        place.at("restart_command", 0).error(
+            f"{quoted(value.restart_command[0])} is no absolute path; no shell and no PATH will find it"
+        )
+    for index, word in enumerate(value.restart_command):
+        if "\0" in word:
+            place.at("restart_command", index).error("holds a NUL character; no argument can")
+    for index, other in enumerate(value.also_restarts):
+        unit(place.at("also_restarts", index), other)
+    if value.also_restarts and value.pidfile is not None:
+        place.at("also_restarts").error("goes with a unit; a restart_command restarts what it restarts")
+
+
+def policy(place: Place, value: Policy, bad: Collection[str]) -> None:
+    """How the service is guarded."""
+    wrong = set(bad)
+    for key in DURATIONS:
+        if key not in bad and not duration(place.at(key), getattr(value, key)):
+            wrong.add(key)
+    for key in ("interval", "interval_suspect"):
+        if key not in wrong and getattr(value, key) < MIN_INTERVAL:
+            place.at(key).error(f'{format_duration(getattr(value, key))} is too short; the shortest is "100ms"')
+            wrong.add(key)
+    for key in ("timeout", "interval_suspect"):
+        if not wrong & {key, "interval"}:
+            within(place.at(key), getattr(value, key), value.interval)
+    for key in ("fall", "rise"):
+        if getattr(value, key) < 1:
+            place.at(key).error(f"{getattr(value, key)} is too few; give 1 or more")
+    _budget(place.at("budget", "nudge"), value.budget.nudge)
+    _budget(place.at("budget", "restart"), value.budget.restart)
+    for verdict, rungs in value.ladder.items():
+        _ladder(place.at("ladder", verdict.value), VERDICTS[verdict].stance, rungs)
+
+
+def within(place: Place, seconds: float, interval: float) -> None:
+    """A round must be over when the next one begins."""
+    if seconds > interval:
+        place.error(
+            f"{format_duration(seconds)} is longer than the interval; give at most {quoted(format_duration(interval))}"
+        )
+
+
+def _budget(place: Place, value: Budget) -> None:
+    if value.burst < 0:
+        place.at("burst").error(f"{value.burst} is negative; give 0 to forbid it")
+    duration(place.at("interval"), value.interval)
+
+
+def _ladder(place: Place, stance: Stance, rungs: tuple[Rung, ...]) -> None:
+    if stance in (Stance.GOOD, Stance.REST) and rungs:
+        place.error("no ladder is climbed for this verdict; leave it out")
+    elif stance is Stance.WAIT and set(rungs) - {Rung.ALERT}:
+        place.error('this verdict waits, no remedy fits it; give ["alert"] or []')
+
+
+def restartable(place: Place, target: Target, policy: Policy) -> None:
+    """Warns where a restart that would be due can't be done."""
+    wanted = any(Rung.RESTART in ladder(policy, verdict) for verdict in VERDICTS)
+    if target.unit or target.restart_command or policy.mode is not Mode.FULL or not policy.budget.restart.burst:
+        return
+    if wanted:
+        place.warn('nothing can restart it; give restart_command, or set mode = "nudge" where that is meant')
+
+
+def labels(place: Place, words: Mapping[str, str], reserved: Collection[str] = ()) -> None:
+    """Names that Prometheus and Alertmanager take."""
+    for key, text in words.items():
+        if key in reserved:
+            place.at(key).error(f"is set by the watchdog itself; choose another name than {', '.join(reserved)}")
+        elif not re.fullmatch(LABEL, key) or key.startswith("__"):
+            place.at(key).error("is no label name; letters, digits and _ make one, no digit first, no __ first")
+        elif not text:
+            place.at(key).error("is empty; leave it out")
+
+
+def planes(place: Place, planes: Collection[Plane]) -> None:
+    """What the probes of a service can tell together."""
+    if Plane.SOCKET not in planes:
+        place.error("no probe asks one of its sockets; add one of type http, tcp or unix")
+    elif Plane.WITNESS not in planes:
+        place.warn(
+            "no witness; without one (such as a probe of type snmp) a lost wake-up can't be told from a hung process"
+        )
+    if len(planes) > MAX_PROBES:
+        place.warn(f"{len(planes)} probes make over 30 series for Prometheus; {MAX_PROBES} fit")
+
+
+def listen(place: Place, text: str) -> None:
+    """HOST:PORT, an IPv6 address in brackets."""
+    match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[A-Za-z0-9._-]+):([0-9]{1,5})", text)
+    if match is None:
+        place.error(f'{quoted(text)} is no HOST:PORT; write for instance "127.0.0.1:9797" or "[::1]:9797"')
+    elif int(match[3]) > 65535:
+        place.error(f"{match[3]} is no port; the highest is 65535")

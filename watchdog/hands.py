@@ -1,0 +1,190 @@
+"""The brain's end of the helper: it starts it, asks it for remedies, and starts it again when it has died.
+
+Rules: `perform` never raises; a helper that is dead, silent or talks nonsense is an outcome like any other, told in one
+line. Requests of several services share the one connection and are joined to their replies by id. Nothing is asked
+twice: whether a request that got no reply was done, only the service itself can tell. A helper that does not keep its
+own deadlines is killed, which harms no service, and the next request starts a fresh one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+from watchdog.helper.protocol import MAX_REPLY, Lines, Nonsense, Reply, Request, encode_request, parse_reply
+from watchdog.model import Action, Outcome, Performed, Rung
+
+# Seconds until a reply is given up: what the helper allows itself (`server.VERBS`), and 22 s for a changed config to be
+# read and the ledger to be written first.
+PATIENCE: Mapping[str, float] = {"hello": 5.0, "nudge": 24.0, "restart": 424.0}
+CLOSE_TIMEOUT = 0.5  # seconds for the helper to end by itself
+
+
+class Hands:
+    """The helper as a child of the daemon. `spawn` starts it; all methods are for one event loop."""
+
+    def __init__(self, config: Path, ledger: Path, command: tuple[str, ...]) -> None:
+        self._command = (*command, "--config", str(config), "--ledger", str(ledger))
+        self._ids = itertools.count(1)
+        self._waiting: dict[int, asyncio.Future[Reply]] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._peer: socket.socket | None = None
+        self._lines = Lines(MAX_REPLY)
+        self._failed = ""  # why there is no helper
+        self._closed = False
+
+    @classmethod
+    async def spawn(
+        cls, config: Path, ledger: Path, command: tuple[str, ...] = (sys.executable, "-P", "-m", "watchdog.helper")
+    ) -> Hands:
+        """Start the helper; what goes wrong with it, now or later, is told by the next `perform`."""
+        hands = cls(config, ledger, command)
+        hands._start()
+        return hands
+
+    @property
+    def pid(self) -> int | None:
+        """Of the helper; None while there is none."""
+        return self._process.pid if self._process else None
+
+    async def perform(self, service: str, action: Action) -> Performed:
+        """Have a remedy performed; its outcome. Never raises."""
+        verb = {Rung.NUDGE: "nudge", Rung.RESTART: "restart"}.get(action.rung)
+        if verb is None:
+            return Performed(action.rung, Outcome.REFUSED, f"{action.rung} is nothing that the helper does")
+        epoch = action.epoch
+        pinned = (epoch.pid, epoch.start_time, epoch.invocation_id) if epoch else (0, 0, "")
+        reply = await self._ask(Request(next(self._ids), verb, service, *pinned))
+        return Performed(action.rung, reply.outcome, reply.reason, reply.detail)
+
+    async def hello(self) -> Reply:
+        """What the helper is and may do (`detail`: version, uid, cap_sys_ptrace, yama_ptrace_scope). Never raises."""
+        return await self._ask(Request(next(self._ids), "hello"))
+
+    async def close(self) -> None:
+        """End the helper: at once where it does not end by itself."""
+        self._closed = True
+        process = self._process
+        if process is None:
+            return
+        loop = asyncio.get_running_loop()
+        ended = asyncio.Event()
+        end = os.pidfd_open(process.pid)
+        loop.add_reader(end, ended.set)
+        try:
+            self._drop("the daemon is ending", kill=False)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(ended.wait(), CLOSE_TIMEOUT)
+        finally:
+            loop.remove_reader(end)
+            os.close(end)
+            _kill(process)
+
+    # --- asking -------------------------------------------------------------------------------------------------------
+
+    async def _ask(self, request: Request) -> Reply:
+        if self._peer is None:
+            self._start()
+        if self._peer is None:
+            return Reply(request.id, Outcome.FAILED, f"there is no helper: {self._failed}")
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        self._waiting[request.id] = answer
+        try:
+            self._send(encode_request(request))
+            return await asyncio.wait_for(answer, PATIENCE[request.verb])
+        except TimeoutError:
+            reason = f"the helper did not answer within {PATIENCE[request.verb]:g} s"
+            self._drop(f"{reason}, so it was killed")
+            return Reply(request.id, Outcome.TIMED_OUT, reason)
+        finally:
+            self._waiting.pop(request.id, None)
+
+    def _send(self, line: bytes) -> None:
+        """A line is short and the kernel's buffer large: a helper that leaves no room for it does not read."""
+        if self._peer is None:
+            return
+        try:
+            sent = self._peer.send(line)
+        except OSError as error:
+            self._drop(f"the helper can't be written to: {error.strerror}")
+        else:
+            if sent < len(line):
+                self._drop("the helper does not read its requests")
+
+    def _readable(self) -> None:
+        if self._peer is None:
+            return
+        try:
+            data = self._peer.recv(65536)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if not data:
+            self._drop("")
+            return
+        try:
+            for line in self._lines.feed(data):
+                self._take(parse_reply(line))
+        except Nonsense as nonsense:
+            self._drop(f"the helper talks nonsense: {nonsense}")
+
+    def _take(self, reply: Reply) -> None:
+        if reply.id is None:
+            raise Nonsense(f"a reply to no request: {reply.reason[:200]}")
+        answer = self._waiting.get(reply.id)
+        if answer is not None and not answer.done():  # else it was given up, or its guard was cancelled
+            answer.set_result(reply)
+
+    # --- the process --------------------------------------------------------------------------------------------------
+
+    def _start(self) -> None:
+        if self._closed:
+            self._failed = "the daemon is ending"
+            return
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [*self._command, "--fd", str(theirs.fileno())]
+            try:
+                # A session of its own: Ctrl-C in a terminal is for the daemon, which then ends the helper.
+                self._process = subprocess.Popen(
+                    command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), start_new_session=True
+                )
+            except OSError as error:
+                ours.close()
+                self._failed = f"it can't be started: {error}"
+                return
+        ours.setblocking(False)
+        self._lines = Lines(MAX_REPLY)
+        self._peer = ours
+        asyncio.get_running_loop().add_reader(ours, self._readable)
+
+    def _drop(self, reason: str, *, kill: bool = True) -> None:
+        """Part with this helper; whoever waits for it is told why (empty: it ended by itself)."""
+        peer, process, self._peer, self._process = self._peer, self._process, None, None
+        if peer is not None:
+            asyncio.get_running_loop().remove_reader(peer)
+            peer.close()
+        if process is not None and kill:
+            status = _kill(process)
+            reason = reason or f"the helper ended ({f'signal {-status}' if status < 0 else f'status {status}'})"
+        self._failed = reason
+        for number, answer in self._waiting.items():
+            if not answer.done():
+                answer.set_result(Reply(number, Outcome.FAILED, f"{reason}; whether it was done is not known"))
+
+
+def _kill(process: subprocess.Popen[bytes]) -> int:
+    """End it if it has not ended; its status. One that hangs in the kernel is not waited for."""
+    process.kill()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(0.2)
+    return -signal.SIGKILL

@@ -1,0 +1,288 @@
+"""Restart a unit through systemd, so that nothing is started, stopped or lost that nobody asked for.
+
+Rules: TryRestartUnit and never RestartUnit, which starts what its operator has just stopped. Mode "fail": a job that
+somebody else has queued wins. Nothing is begun that would take other active units along, unless they are named, nor
+what systemd's start limit would cut in half: it stops the unit first, and then does not start it. Done means a new
+life (InvocationID), not a job's good end. It is bounded by the unit's own time-outs.
+
+The start limit is a counter inside systemd that it tells to nobody (NRestarts counts something else). What can be
+known: the limit (StartLimitBurst=, StartLimitIntervalUSec=), the last start, and from systemd's own journal entries the
+starts before it. They are counted as systemd counts. Where the journal cannot be read, only the last start counts, and
+the restart may fail on the limit. Where `systemctl reset-failed` has set the counter back, we count too many.
+
+Sources: org.freedesktop.systemd1(5); systemd.unit(5), StartLimitIntervalSec=; systemd's src/core/unit-dependency-atom.c
+(what a restart takes along: RequiredBy, RequisiteOf, BoundBy, ConsistsOf; not PropagatesStopTo), src/basic/ratelimit.c,
+src/systemd/sd-messages.h.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from watchdog.model import Outcome, Performed, Rung
+from watchdog.systemd import JOB, MANAGER, SERVICE, SYSTEMD, UNIT, Bus, CallError, Listed
+
+FALLBACK = 90.0  # s, for a time-out of the unit that is infinite: systemd's own default
+TAKES_ALONG = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf")
+RESTARTABLE = ("active", "reloading")
+INFINITE = 2**64 - 1  # USEC_INFINITY
+
+UNIT_STARTED = "39f53479d3a045ac8e11786248231fbf"  # SD_MESSAGE_UNIT_STARTED
+UNIT_FAILED = "be02cf6855d2428ba40df7e9d022f03d"  # SD_MESSAGE_UNIT_FAILED: a start job that failed
+
+Starts = Callable[[str, float], list[float]]
+
+
+class _NotBegun(Exception):
+    """The restart was not begun; `outcome` and the text say why."""
+
+    def __init__(self, outcome: Outcome, reason: str) -> None:
+        super().__init__(reason)
+        self.outcome = outcome
+
+
+@dataclass(slots=True)
+class _Jobs:
+    """Results of jobs, as JobRemoved tells them: also of one that ended before we knew its name."""
+
+    results: dict[str, str] = field(default_factory=dict)
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def signal(self, _path: str, member: str, body: list[Any]) -> None:
+        if member == "JobRemoved":
+            self.results[body[1]] = body[3]
+            self.changed.set()
+
+    async def result(self, job: str, timeout_s: float) -> str | None:
+        """How the job ended: done, canceled, timeout, failed, dependency, skipped; None while it has not."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while job not in self.results:
+                    self.changed.clear()
+                    await self.changed.wait()
+        return self.results.get(job)
+
+
+async def try_restart(
+    unit: str,
+    *,
+    also_restarts: Sequence[str] = (),
+    invocation_id: str = "",
+    fallback: float = FALLBACK,
+    starts: Starts | None = None,
+    address: str | None = None,
+) -> Performed:
+    """Restart the unit if it runs, and wait until it runs anew.
+
+    `also_restarts` names active units that may be restarted with it. `invocation_id` pins the life that is to be ended:
+    another one is left alone (outcome *gone*). A restart past the unit's own TimeoutStopUSec + TimeoutStartUSec
+    (`fallback` seconds for each that is infinite) and still stopping is ended with SIGKILL, and waited for as long once
+    more; one that is starting by then is left to go on, for a kill would only throw away its work.
+
+    `starts` tells the recent starts of a unit (see `journal_starts`); `address` is another bus. Raises `BusUnavailable`
+    where systemd could not be asked, or its answer was lost.
+    """
+    begun = time.monotonic()
+    detail: dict[str, Any] = {"unit": unit, "old_invocation_id": "", "new_invocation_id": "", "killed": False}
+    jobs = _Jobs()
+    async with Bus(jobs.signal, address=address) as bus:
+        try:
+            listed = await _running(bus, unit, invocation_id, detail)
+            await _check_blast_radius(bus, listed, also_restarts, detail)
+            await _check_start_limit(bus, listed, starts or journal_starts)
+            await bus.match(sender=SYSTEMD, interface=MANAGER, member="JobRemoved", arg2=listed.id)
+            await bus.subscribe()
+            job = await _queue(bus, listed)
+        except _NotBegun as refusal:
+            return Performed(Rung.RESTART, refusal.outcome, str(refusal), detail)
+        try:
+            outcome, reason = await _follow(bus, jobs, listed, job, fallback, detail)
+        except CallError as error:
+            outcome, reason = Outcome.FAILED, f"systemd no longer tells how the restart of {listed.id} goes: {error}"
+    detail["duration_s"] = round(time.monotonic() - begun, 3)
+    return Performed(Rung.RESTART, outcome, reason, detail)
+
+
+async def _running(bus: Bus, unit: str, invocation_id: str, detail: dict[str, Any]) -> Listed:
+    """The unit, where it runs the life that is to be ended."""
+    listed = await bus.unit(unit)
+    if listed is None or not listed.found:
+        raise _NotBegun(Outcome.REFUSED, f"systemd knows no unit {unit}")
+    detail["unit"] = listed.id
+    if listed.job is not None:
+        raise _NotBegun(Outcome.REFUSED, f"somebody else has queued a {listed.job} job for {listed.id}")
+    if listed.active_state not in RESTARTABLE:
+        state = f"{listed.active_state} ({listed.sub_state})"
+        raise _NotBegun(Outcome.REFUSED, f"{listed.id} is {state}: only a running unit is restarted, none is started")
+    detail["old_invocation_id"] = now = await bus.invocation_id(listed.path)
+    if invocation_id not in ("", now):
+        raise _NotBegun(Outcome.GONE, f"{listed.id} was restarted by somebody else: the life to be ended is over")
+    return listed
+
+
+async def _check_blast_radius(bus: Bus, unit: Listed, also_restarts: Sequence[str], detail: dict[str, Any]) -> None:
+    along = await _taken_along(bus, unit)
+    detail["taken_along"] = sorted(along)
+    named = set(also_restarts) | {row.id for row in await bus.units(also_restarts)}  # by aliases too
+    if left := sorted(along - named):
+        names = ", ".join(left)
+        raise _NotBegun(Outcome.REFUSED, f"a restart of {unit.id} would restart {names} too; allow it in also_restarts")
+
+
+async def _taken_along(bus: Bus, unit: Listed) -> set[str]:
+    """The active units that a restart of this one restarts too, over any number of steps."""
+    seen, found, edge = {unit.id}, set[str](), [unit]
+    while edge:
+        reads = [bus.get(row.path, UNIT, name) for row in edge for name in TAKES_ALONG]
+        names = {name for answer in await asyncio.gather(*reads) for name in answer} - seen
+        seen |= names
+        edge = [row for row in await bus.units(names) if row.active_state not in ("inactive", "failed", "deactivating")]
+        found |= {row.id for row in edge}
+    return found
+
+
+async def _check_start_limit(bus: Bus, unit: Listed, starts: Starts) -> None:
+    reads = [bus.get(unit.path, UNIT, name) for name in _LIMIT]
+    burst, interval_us, last_us = await asyncio.gather(*reads)
+    now, interval, last = time.monotonic(), interval_us / 1e6, last_us / 1e6
+    if burst == 0 or interval_us == 0 or now - last > interval:
+        return
+    counted = 1 if burst == 1 else max(1, counted_starts(starts(unit.id, interval), interval, now))
+    if counted >= burst:
+        raise _NotBegun(
+            Outcome.REFUSED,
+            f"systemd's start limit: {unit.id} was started {counted} times within {interval:g} s, {burst} are allowed; "
+            "a restart would only stop it",
+        )
+
+
+_LIMIT = ("StartLimitBurst", "StartLimitIntervalUSec", "InactiveExitTimestampMonotonic")
+
+
+def counted_starts(starts: Iterable[float], interval: float, now: float) -> int:
+    """What systemd's counter stands at: its window begins with a start, and only one after its end begins another."""
+    begin, count = float("-inf"), 0
+    for at in sorted(starts):
+        begin, count = (at, 1) if at - begin > interval else (begin, count + 1)
+    return count if now - begin <= interval else 0
+
+
+def journal_starts(unit: str, interval: float) -> list[float]:
+    """When the unit was started, newest first, in seconds of CLOCK_MONOTONIC, as systemd wrote it to the journal.
+
+    It goes back until a gap longer than `interval`: there the counter began anew. Empty where no journal can be read.
+    """
+    from systemd.journal import Reader
+
+    found: list[float] = []
+    with contextlib.suppress(OSError), Reader() as reader:
+        reader.this_boot()
+        reader.add_match(_PID="1", UNIT=unit)  # _PID is journald's own word: nobody else can write such an entry
+        reader.add_match(MESSAGE_ID=UNIT_STARTED)
+        reader.add_match(MESSAGE_ID=UNIT_FAILED)
+        reader.seek_tail()
+        while len(found) < 1000 and (entry := reader.get_previous()):
+            at = entry["__MONOTONIC_TIMESTAMP"].timestamp.total_seconds()
+            if found and found[-1] - at > interval:
+                break
+            if entry.get("JOB_RESULT") != "dependency":  # such a start was never tried
+                found.append(at)
+    return found
+
+
+async def _queue(bus: Bus, unit: Listed) -> str:
+    """The path of the restart's job."""
+    try:
+        return str((await bus.call(MANAGER, "TryRestartUnit", "ss", unit.id, "fail"))[0])
+    except CallError as error:
+        raise _NotBegun(Outcome.REFUSED, f"systemd refuses to restart {unit.id}: {error}") from error
+
+
+async def _follow(
+    bus: Bus, jobs: _Jobs, unit: Listed, job: str, fallback: float, detail: dict[str, Any]
+) -> tuple[Outcome, str]:
+    """Wait for the job, help it where it hangs, and judge what came of it."""
+    deadline = sum(await asyncio.gather(*(_timeout(bus, unit, name, fallback) for name in _TIMEOUTS)))
+    detail["deadline_s"] = deadline
+    result = await jobs.result(job, deadline)
+    if result is None:
+        result = await _help(bus, jobs, unit, job, deadline, detail)
+    if result is None:
+        return Outcome.TIMED_OUT, await _still(bus, unit, deadline, detail)
+    detail["job_result"] = result
+    return await _judge(bus, unit, result, detail)
+
+
+async def _help(bus: Bus, jobs: _Jobs, unit: Listed, job: str, deadline: float, detail: dict[str, Any]) -> str | None:
+    """Kill what hangs in its stop, and wait again; call off what has not begun."""
+    state = await _state(bus, unit)
+    if state == "deactivating":
+        try:
+            await bus.call(MANAGER, "KillUnit", "ssi", unit.id, "all", int(signal.SIGKILL))
+        except CallError as error:  # it has ended by itself just now, or we may not
+            detail["kill_error"] = str(error)
+            return await jobs.result(job, 1.0)
+        detail["killed"] = True
+        return await jobs.result(job, deadline)
+    if state in RESTARTABLE:
+        detail["called_off"] = True
+        with contextlib.suppress(CallError):  # it has ended by itself just now
+            await bus.call(JOB, "Cancel", path=job)
+        return None
+    return jobs.results.get(job)
+
+
+async def _still(bus: Bus, unit: Listed, deadline: float, detail: dict[str, Any]) -> str:
+    if detail.get("called_off"):
+        return f"the restart of {unit.id} waited for other jobs of systemd's for {deadline:g} s, and was called off"
+    if detail["killed"]:
+        return f"{unit.id} did not end within {deadline:g} s, nor after SIGKILL"
+    if "kill_error" in detail:
+        return f"{unit.id} did not end within {deadline:g} s, and could not be killed: {detail['kill_error']}"
+    return f"{unit.id} is still {await _state(bus, unit)} after {deadline:g} s, and is left to go on"
+
+
+async def _state(bus: Bus, unit: Listed) -> str:
+    now = await bus.unit(unit.id)
+    return now.active_state if now else "inactive"
+
+
+_TIMEOUTS = ("TimeoutStopUSec", "TimeoutStartUSec")
+
+
+async def _timeout(bus: Bus, unit: Listed, name: str, fallback: float) -> float:
+    try:
+        value = int(await bus.get(unit.path, SERVICE, name))
+    except CallError:  # not a service
+        return fallback
+    return fallback if value == INFINITE else value / 1e6
+
+
+async def _judge(bus: Bus, unit: Listed, result: str, detail: dict[str, Any]) -> tuple[Outcome, str]:
+    state = await _state(bus, unit)
+    detail["new_invocation_id"] = new = await bus.invocation_id(unit.path)
+    anew = new != detail["old_invocation_id"]
+    if anew and state in RESTARTABLE:
+        return Outcome.DONE, f"{unit.id} was restarted" + (", after SIGKILL" if detail["killed"] else "")
+    if state in ("inactive", "deactivating") and not anew:
+        if not await bus.get(unit.path, UNIT, "ConditionResult"):
+            return Outcome.FAILED, f"{unit.id} was stopped, and not started: a Condition…= of its unit file is not met"
+        return Outcome.REFUSED, f"{unit.id} was stopped by somebody else meanwhile, and is left so"
+    if result == "canceled":
+        return Outcome.FAILED, f"the restart of {unit.id} was cancelled by somebody else; it is {state}"
+    why = await _result(bus, unit)
+    return Outcome.FAILED, f"the restart of {unit.id} ended as {result!r}: it is {state}{why}"
+
+
+async def _result(bus: Bus, unit: Listed) -> str:
+    try:
+        result = str(await bus.get(unit.path, SERVICE, "Result"))
+    except CallError:
+        return ""
+    return f" ({result})" if result != "success" else ""

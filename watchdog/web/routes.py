@@ -1,0 +1,144 @@
+"""What is answered to whom: `/metrics`, `/-/…` as text for machines that look at the status, `/api/v1/…` as JSON.
+
+Rules of this file: everything is a GET and changes nothing; times in JSON are RFC 3339 in UTC; whoever asks the API for
+something wrong gets JSON too. Names of paths as Prometheus has them (`/-/healthy`, `/-/ready`).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from aiohttp import web
+
+from watchdog.web.view import IncidentView, ServiceView, Unavailable, View
+
+log = logging.getLogger(__name__)
+
+VIEW: web.AppKey[View] = web.AppKey("view")
+INCIDENTS = 50  # where no limit is given
+MAX_INCIDENTS = 500
+HEADERS = {
+    "Server": "epoll-watchdog",
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def application(view: View) -> web.Application:
+    """The application that shows `view`."""
+    app = web.Application(middlewares=[_errors])
+    app[VIEW] = view
+    app.on_response_prepare.append(_headers)
+    app.router.add_get("/metrics", _metrics)
+    app.router.add_get("/-/healthy", _healthy)
+    app.router.add_get("/-/ready", _ready)
+    app.router.add_get("/-/service/{name}", _service)
+    app.router.add_get("/api/v1/services", _services)
+    app.router.add_get("/api/v1/incidents", _incidents)
+    return app
+
+
+async def _headers(_request: web.Request, response: web.StreamResponse) -> None:
+    response.headers.update(HEADERS)
+
+
+@web.middleware
+async def _errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    allow = ""
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        status, text = error.status, error.text or error.reason
+        allow = error.headers.get("Allow", "")
+    except Unavailable as error:
+        status, text = 503, str(error)
+    except Exception:
+        log.exception("a request failed: %s", request.path)
+        status, text = 500, "a fault of ours; the log tells more"
+    if request.path.startswith("/api/"):
+        response = web.json_response({"error": {"status": status, "message": text}}, status=status)
+    else:
+        response = _text(status, text)
+    if allow:
+        response.headers["Allow"] = allow
+    return response
+
+
+def _text(status: int, text: str) -> web.Response:
+    return web.Response(status=status, text=f"{text}\n")
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    content, content_type = request.app[VIEW].metrics(", ".join(request.headers.getall("Accept", [])))
+    return web.Response(body=content, headers={"Content-Type": content_type})
+
+
+# --- health -----------------------------------------------------------------------------------------------------------
+
+
+async def _healthy(request: web.Request) -> web.Response:
+    return _text(200, "healthy") if request.app[VIEW].healthy() else _text(503, "the daemon's own loop lags")
+
+
+async def _ready(request: web.Request) -> web.Response:
+    return _text(200, "ready") if request.app[VIEW].ready() else _text(503, "not every service had its first round")
+
+
+async def _service(request: web.Request) -> web.Response:
+    """For a load balancer: 200 only to a service that should get traffic."""
+    name = request.match_info["name"]
+    for service in request.app[VIEW].services():
+        if service.name == name:
+            return _health_of(service)
+    return _text(404, "no such service is guarded")
+
+
+def _health_of(service: ServiceView) -> web.Response:
+    if service.last_round_at is None:
+        return _text(503, "no round yet")
+    if service.restart_due:
+        return _text(503, f"{service.verdict}: a restart is due")
+    if not service.healthy:
+        return _text(503, ": ".join([f"{service.verdict} ({service.certainty})", *service.reasons[:1]]))
+    return _text(200, "healthy")
+
+
+# --- API --------------------------------------------------------------------------------------------------------------
+
+
+async def _services(request: web.Request) -> web.Response:
+    return web.json_response({"services": [_service_json(service) for service in request.app[VIEW].services()]})
+
+
+async def _incidents(request: web.Request) -> web.Response:
+    limit = _limit(request.query.get("limit", str(INCIDENTS)))
+    found = await request.app[VIEW].incidents(request.query.get("service"), limit)
+    return web.json_response({"incidents": [_incident_json(incident) for incident in found]})
+
+
+def _limit(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= MAX_INCIDENTS):
+        raise web.HTTPBadRequest(text=f"limit: must be a number from 1 to {MAX_INCIDENTS}")
+    return int(text)
+
+
+def _service_json(service: ServiceView) -> dict[str, Any]:
+    return dataclasses.asdict(service) | {"last_round_at": _rfc3339(service.last_round_at)}
+
+
+def _incident_json(incident: IncidentView) -> dict[str, Any]:
+    content = dataclasses.asdict(incident)
+    for record in content["timeline"]:
+        record["at"] = _rfc3339(record["at"])
+    return content | {"opened": _rfc3339(incident.opened), "closed": _rfc3339(incident.closed)}
+
+
+def _rfc3339(wall: float | None) -> str | None:
+    return None if wall is None else datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")

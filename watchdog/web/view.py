@@ -1,0 +1,90 @@
+"""What the web room asks of the daemon, and nothing else of it: plain frozen values behind one Protocol.
+
+Times are of the wall clock, in seconds; durations in seconds. Whatever is in these values is shown to anybody who may
+connect: no secret, no evidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeView:
+    """A probe, and what it last found. `kind` is None until it first ended."""
+
+    type: str
+    plane: str
+    kind: str | None = None
+    latency_s: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceView:
+    """A service now. `healthy`: its last diagnosis says so; False before the first one."""
+
+    name: str
+    mode: str
+    verdict: str
+    certainty: str
+    reasons: Sequence[str]
+    healthy: bool
+    sockets_alive: bool
+    restart_due: bool
+    paused: bool
+    holds: Sequence[str] = ()
+    pid: int | None = None
+    last_round_at: float | None = None
+    probes: Mapping[str, ProbeView] = field(default_factory=dict)
+    incident: str | None = None  # the id of the open one
+    budgets: Mapping[str, int] = field(default_factory=dict)  # uses left, by rung
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimelineView:
+    """A record of an incident."""
+
+    at: float
+    kind: str
+    text: str
+    severity: str | None = None
+    detail: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentView:
+    """An incident with all that was recorded of it, oldest first. `closed` is None while it is open."""
+
+    id: str
+    service: str
+    opened: float
+    closed: float | None
+    verdict: str
+    certainty: str
+    timeline: Sequence[TimelineView] = ()
+
+
+class Unavailable(Exception):
+    """What was asked for can't be told now; the text says why."""
+
+
+class View(Protocol):
+    """The daemon, as seen from here."""
+
+    def services(self) -> Sequence[ServiceView]:
+        """Every guarded service, in the order of the config."""
+
+    async def incidents(self, service: str | None, limit: int) -> Sequence[IncidentView]:
+        """The newest incidents, newest first; of one service, if it is named. Raises `Unavailable`."""
+
+    def ready(self) -> bool:
+        """Whether every service had its first round."""
+
+    def healthy(self) -> bool:
+        """Whether the daemon's own loop ticks as it should."""
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        """The exposition for this Accept header, and its content type."""
