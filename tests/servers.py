@@ -190,14 +190,16 @@ def _make(directory: Path, name: str) -> Path:
 
 
 @contextmanager
-def _retried(start: Callable[[int], Iterator[Server]], kind: socket.SocketKind) -> Iterator[Server]:
-    """`start` with a free port; with another one where somebody else took it in between."""
+def _retried(
+    start: Callable[[int], Iterator[Server]], kind: socket.SocketKind, port: int | None = None
+) -> Iterator[Server]:
+    """`start` with `port`, else with a free one; with another one where somebody else took it in between."""
     for attempt in (1, 2, 3):
-        manager = contextmanager(start)(free_port(kind))
+        manager = contextmanager(start)(free_port(kind) if port is None else port)
         try:
             server = manager.__enter__()
         except NotReady:
-            if attempt == 3:
+            if attempt == 3 or port is not None:
                 raise
             continue
         break
@@ -338,7 +340,7 @@ def snmpd(
                 privacy_password="priv-password-1",
             )
 
-    with _retried(start, socket.SOCK_DGRAM) as server:
+    with _retried(start, socket.SOCK_DGRAM, port) as server:
         assert isinstance(server, Snmpd)
         yield server
 

@@ -34,6 +34,7 @@ from watchdog.heart import Heart, notify
 from watchdog.look import Look
 from watchdog.metrics import Metrics
 from watchdog.model import State
+from watchdog.probes import PROBES
 from watchdog.store import Store, StoreUnwritable
 from watchdog.systemd import Units
 from watchdog.web.server import Server, serve
@@ -194,7 +195,8 @@ class Daemon:
             if getattr(config, key) != getattr(self._config, key):
                 log.warning("%s was changed: that takes a restart of the daemon", key)
         secret.forget()
-        probes.forget()
+        await probes.close()  # the files behind its settings may have changed
+        await asyncio.to_thread(_prepare, config)
         self._arrange(config)
         self._metrics.config_reloaded(True, time.time())
         for warning in config.warnings:
@@ -223,8 +225,16 @@ def _make(directory: Path) -> None:
         log.error("%s cannot be made: %s", directory, error.strerror)
 
 
+def _prepare(config: Config) -> None:
+    """Load what the probes need before the loop has to wait for it."""
+    for service in config.services.values():
+        for probe in service.probes.values():
+            PROBES[probe.type].prepare(probe.settings)
+
+
 def run(path: Path, config: Config) -> None:
     """Run the daemon with a checked config until SIGTERM."""
+    _prepare(config)
     for warning in config.warnings:
         log.warning("%s", warning)
 

@@ -109,7 +109,7 @@ def starting(reading: Reading) -> Diagnosis | None:
 
 
 def blind(reading: Reading) -> Diagnosis | None:
-    """The watchdog's own loop lags, the host was paused, systemd is mute, or every probe of a plane ends in *error*."""
+    """The watchdog's own loop lags, the host was paused, its process is unknown, or a whole plane ends in *error*."""
     case = reading.case
     if case.host.loop_lag > LAG_LIMIT * case.policy.timeout:
         return _suspect(
@@ -118,8 +118,8 @@ def blind(reading: Reading) -> Diagnosis | None:
     if case.host.tick_gap > 2 * case.policy.interval:
         gap = format_duration(case.host.tick_gap)
         return _suspect(Verdict.BLIND, reading, f"this round came {gap} late: the host was paused, the round is void")
-    if case.unit is None and case.unit_error:
-        return _suspect(Verdict.BLIND, reading, f"systemd cannot be asked: {case.unit_error}")
+    if case.process_error:
+        return _suspect(Verdict.BLIND, reading, f"the service's process can't be known: {case.process_error}")
     for plane, found in ((Plane.SOCKET, reading.sockets), (Plane.WITNESS, reading.witnesses)):
         if not found and any(case.roads[name].plane is plane for name in reading.erring):
             return _suspect(Verdict.BLIND, reading, f"no {plane} probe could run")

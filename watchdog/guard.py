@@ -164,7 +164,7 @@ class Guard:
             age=seen.age,
             seen_healthy=self.state.seen_healthy and seen.epoch == self.state.epoch,
             unit=seen.unit,
-            unit_error=seen.unit_error,
+            process_error=seen.process_error,
             late_answer=self._look.late_answer,
             acted=self._acted,
             host=replace(self._around.host(self.service.name), tick_gap=gap),

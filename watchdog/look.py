@@ -42,7 +42,7 @@ class Seen:
     epoch: Epoch | None
     age: float
     unit: UnitState | None = None
-    unit_error: str = ""
+    process_error: str = ""  # why its process can't be known
 
 
 class Look:
@@ -64,8 +64,7 @@ class Look:
         """Take a round. Never raises for anything that the service or the host did."""
         self.woken.clear()
         began = self._clock.now()
-        unit, error = await self._unit()
-        epoch = self._find(unit)
+        unit, epoch, error = await self._process()
         if epoch != self._epoch:
             self._drop_waiting()  # they were asked of another process
             self._epoch = epoch
@@ -80,25 +79,19 @@ class Look:
         """Close the connections that are waited on."""
         self._drop_waiting()
 
-    async def _unit(self) -> tuple[UnitState | None, str]:
-        unit = self._service.target.unit
-        if unit is None:
-            return None, ""
+    async def _process(self) -> tuple[UnitState | None, Epoch | None, str]:
+        """The unit, the life of its main process, and why that can't be known; then it counts as the last one known."""
+        name, pidfile = self._service.target.unit, self._service.target.pidfile
+        unit: UnitState | None = None
         try:
-            return await self._units.state(unit), ""
+            if name is not None:
+                unit = await self._units.state(name)
+                return unit, _main(unit), ""
+            return None, target.pidfile_epoch(pidfile) if pidfile is not None else None, ""
         except BusUnavailable as error:
-            return None, str(error)
-
-    def _find(self, unit: UnitState | None) -> Epoch | None:
-        """The life of the main process; None: there is none. Where systemd is mute, the last that was known."""
-        try:
-            if unit is not None:
-                return target.epoch_of(unit.main_pid, unit.invocation_id)
-            if self._service.target.pidfile is not None:
-                return target.pidfile_epoch(self._service.target.pidfile)
-        except target.TargetError:
-            return None
-        return self._epoch
+            return None, self._epoch, str(error)
+        except target.Refusal as refusal:
+            return unit, self._epoch, f"{refusal}; {refusal.hint}"
 
     async def _observe(self, name: str, epoch: Epoch | None) -> Observation:
         probe = self._service.probes[name]
@@ -138,6 +131,15 @@ class Look:
         for attempt in self._waiting.values():
             attempt.task.cancel()
         self._waiting.clear()
+
+
+def _main(unit: UnitState) -> Epoch | None:
+    if not unit.main_pid:
+        return None
+    try:
+        return Epoch(unit.main_pid, target.start_time(unit.main_pid), unit.invocation_id)
+    except target.Gone:
+        return None
 
 
 def _unanswered(attempt: Attempt, waited: float) -> Observation:

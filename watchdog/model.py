@@ -234,7 +234,7 @@ class Case:
     age: float = float("inf")  # of the epoch's process, in seconds
     seen_healthy: bool = False  # in this epoch
     unit: UnitState | None = None
-    unit_error: str = ""  # why systemd could not be asked
+    process_error: str = ""  # why its process can't be known
     late_answer: float | None = None  # when an answer last came on a connection whose probe had timed out
     acted: float | None = None  # when a remedy last had its outcome
     host: Host = Host()

@@ -2,7 +2,7 @@
 
 A PID alone is no name, it is used again; a PID with its start time is one (`Epoch`). Nothing here needs a privilege, so
 the brain, the helper and `epoll-watchdog nudge` all ask the same questions here, and the helper trusts nobody else's
-answer.
+answer. No pathlib: it would cost the resident helper 1 MiB.
 
 Sources: proc_pid_stat(5), proc_pid_cgroup(5), proc_pid_mountinfo(5), cgroups(7); systemd.service(5), PIDFile=;
 systemd.unit(5), unit load path and Alias=; cg_escape() in systemd's src/basic/cgroup-util.c.
@@ -14,7 +14,6 @@ import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from watchdog.model import Epoch
 
@@ -82,6 +81,12 @@ class NeverATarget(Refusal):
     hint = "the watchdog does not touch PID 1, itself, the bus, or systemd's own daemons"
 
 
+def contents(path: str) -> bytes:
+    """All of a file. Raises `OSError`."""
+    with open(path, "rb") as file:
+        return file.read()
+
+
 # --- one process ------------------------------------------------------------------------------------------------------
 
 
@@ -93,7 +98,7 @@ def stat_fields(text: bytes) -> list[bytes]:
 def start_time(pid: int) -> int:
     """When the process began, in clock ticks since boot (field 22 of /proc/PID/stat). Raises `Gone`."""
     try:
-        return int(stat_fields(Path(f"/proc/{pid}/stat").read_bytes())[19])
+        return int(stat_fields(contents(f"/proc/{pid}/stat"))[19])
     except (FileNotFoundError, ProcessLookupError):
         raise Gone(f"there is no process {pid}") from None
 
@@ -113,10 +118,10 @@ def check_alive(epoch: Epoch) -> None:
 def owner(pid: int) -> int:
     """The effective uid of the process. Raises `Gone`."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8", errors="replace")
+        status = contents(f"/proc/{pid}/status")
     except (FileNotFoundError, ProcessLookupError):
         raise Gone(f"there is no process {pid}") from None
-    return next(int(line.split()[2]) for line in status.splitlines() if line.startswith("Uid:"))
+    return next(int(line.split()[2]) for line in status.splitlines() if line.startswith(b"Uid:"))
 
 
 def descendants(pid: int) -> tuple[int, ...]:
@@ -133,12 +138,12 @@ def descendants(pid: int) -> tuple[int, ...]:
 
 def _children(pid: int) -> Iterator[int]:
     try:
-        tasks = list(Path(f"/proc/{pid}/task").iterdir())
+        tids = os.listdir(f"/proc/{pid}/task")
     except (FileNotFoundError, ProcessLookupError):
         return
-    for task in tasks:
+    for tid in tids:
         try:
-            yield from map(int, (task / "children").read_bytes().split())
+            yield from map(int, contents(f"/proc/{pid}/task/{tid}/children").split())
         except (FileNotFoundError, ProcessLookupError):
             continue
 
@@ -186,8 +191,12 @@ def _read_pidfile(path: str) -> tuple[bytes, set[int]]:
 
 def _owners_above(path: str) -> set[int]:
     """Who owns the directories (and the links to them) on the way: who could exchange what lies below."""
-    parents = Path(path).absolute().parents
-    return {status.st_uid for parent in parents for status in (parent.lstat(), parent.stat())}
+    owners = set()
+    above = os.path.abspath(path)
+    while above != "/":
+        above = os.path.dirname(above)
+        owners |= {os.lstat(above).st_uid, os.stat(above).st_uid}
+    return owners
 
 
 # --- a unit -----------------------------------------------------------------------------------------------------------
@@ -196,14 +205,14 @@ def _owners_above(path: str) -> set[int]:
 def unit_pids(unit: str, main: int) -> tuple[int, ...]:
     """All PIDs in the cgroup of the unit, which `main` is a process of; sub-cgroups included. `NotOfUnit`, `Gone`."""
     try:
-        text = Path(f"/proc/{main}/cgroup").read_text(encoding="utf-8", errors="surrogateescape")
+        text = os.fsdecode(contents(f"/proc/{main}/cgroup"))
     except (FileNotFoundError, ProcessLookupError):
         raise Gone(f"there is no process {main}") from None
     paths = dict(_hierarchies(text))
     for hierarchy, root, mount in _mounts():
         if hierarchy in paths and (cgroup := _unit_part(paths[hierarchy], unit)):
             inside = "/" if cgroup == root else cgroup.removeprefix(root.rstrip("/"))
-            return tuple(sorted(set(_procs(Path(mount + inside)))))
+            return tuple(sorted(set(_procs(mount + inside))))
     shown = paths.get("", "") or paths.get("name=systemd", "")
     raise NotOfUnit(f"process {main} is not of {unit}: its cgroup is {shown}")
 
@@ -218,7 +227,7 @@ def _hierarchies(text: str) -> Iterator[tuple[str, str]]:
 
 def _mounts() -> Iterator[tuple[str, str, str]]:
     """Where those are mounted: (hierarchy, the part of it that is mounted, mount point), as seen by this process."""
-    for line in Path("/proc/self/mountinfo").read_text(encoding="utf-8", errors="surrogateescape").splitlines():
+    for line in os.fsdecode(contents("/proc/self/mountinfo")).splitlines():
         left, _, right = line.partition(" - ")
         kind, _, options = right.split(" ", 2)
         root, mount = left.split()[3:5]
@@ -242,17 +251,17 @@ def _unit_part(path: str, unit: str) -> str:
 def resolved(unit: str) -> str:
     """The unit's own name where `unit` is an alias, a link on the unit load path (Debian's redis.service is one)."""
     for directory in UNIT_PATH:
-        link = Path(directory, unit)
-        if link.is_symlink():
-            real = link.resolve()
-            return real.name if real.name != "null" else unit
+        link = os.path.join(directory, unit)
+        if os.path.islink(link):
+            name = os.path.basename(os.path.realpath(link))
+            return unit if name == "null" else name  # a link to /dev/null: masked
     return unit
 
 
-def _procs(cgroup: Path) -> Iterator[int]:
+def _procs(cgroup: str) -> Iterator[int]:
     for directory, _, _ in os.walk(cgroup):
         try:
-            pids = Path(directory, "cgroup.procs").read_bytes().split()
+            pids = contents(os.path.join(directory, "cgroup.procs")).split()
         except FileNotFoundError:  # removed meanwhile
             continue
         except OSError as error:

@@ -130,7 +130,7 @@ def test_no_process_is_dead() -> None:
 
 
 def test_a_bus_that_does_not_answer_blinds() -> None:
-    diagnosis = diagnose(replace(dark(), unit=None, unit_error="no such bus"))
+    diagnosis = diagnose(replace(dark(), unit=None, process_error="no such bus"))
     assert diagnosis.verdict is Verdict.BLIND
     assert "no such bus" in diagnosis.reasons[0]
 

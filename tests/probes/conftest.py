@@ -25,6 +25,13 @@ async def ask(kind: str, settings: object, within_s: float = 5.0, target: Epoch 
     return await probes.PROBES[kind].probe(settings, target, deadline)
 
 
+async def until(check: Callable[[], object]) -> None:
+    """Wait for what a probe notes down while it runs, which is no event. Raises `TimeoutError`."""
+    async with asyncio.timeout(5):
+        while not check():  # noqa: ASYNC110
+            await asyncio.sleep(0.001)
+
+
 @pytest.fixture(autouse=True)
 async def clean() -> AsyncIterator[None]:
     """Nothing that a probe keeps goes from one test to the next."""

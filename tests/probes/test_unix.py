@@ -86,7 +86,7 @@ async def test_a_path_without_a_listener_is_refused(tmp_path: Path) -> None:
 
 
 async def test_a_deleted_path_that_a_socket_is_still_bound_to_is_our_own_error(silent_unix: Path) -> None:
-    silent_unix.unlink()
+    os.unlink(silent_unix)  # noqa: PTH108
     found = await ask("unix", unix.Settings(path=str(silent_unix), send="ping\n"))
     assert found.kind is Kind.ERROR
     assert "a socket is bound to it" in found.reason

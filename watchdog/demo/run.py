@@ -53,6 +53,7 @@ class Demo:
     def stall(self, show: Screen) -> None:
         """Lose a wake-up, and follow it to its end. Raises `Unhealed`."""
         pid = Path(self._service.addresses.pidfile).read_text()
+        self._service.events()  # the end of the last stall is known
         self._service.lose_wakeup()
         self.story.lost(self._service.next_event().at)
         self._client.sendall(b"ping\n")

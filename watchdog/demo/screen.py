@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDTH = 80
-TAIL = 14  # lines of the story that the live screen holds
+AROUND = 19  # rows of the live screen that are no story
+LEAST = 4  # rows of story, however low the terminal is
 STYLES = {Tone.PLAIN: "", Tone.BAD: "red", Tone.ACT: "yellow", Tone.GOOD: "green"}
 KIND_STYLES = {"alive": "green", "late": "yellow", "error": "magenta"}
 
@@ -58,11 +59,14 @@ class Lively:
         from rich.console import Group
         from rich.text import Text
 
-        tail = Text()
-        for line in story.lines[-TAIL:]:
-            for text in wrapped(line, story.began, min(WIDTH, self._live.console.width)):
-                tail.append(f"{text}\n", STYLES[line.tone])
-        return Group(Text(self._header), _table(story), tail, Text(f"{story.summary()}    Ctrl-C ends it", "dim"))
+        size = self._live.console.size
+        rows = [
+            Text(row, STYLES[line.tone])
+            for line in story.lines[-size.height :]
+            for row in wrapped(line, story.began, min(WIDTH, size.width))
+        ]
+        foot = Text(f"\n{story.summary()}    Ctrl-C ends it", "dim")
+        return Group(Text(self._header), _table(story), *rows[-max(LEAST, size.height - AROUND) :], foot)
 
 
 def _table(story: Story) -> Table:

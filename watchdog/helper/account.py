@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from watchdog.helper import ledger
 from watchdog.helper.crew import Crew
@@ -25,7 +24,7 @@ Stored = Callable[[str], None]  # gets the error in one line; empty: it is on th
 class Account:
     """The helper's own budgets. Raises `LedgerUnreadable` from whatever needs the file, until it can be understood."""
 
-    def __init__(self, path: Path, crew: Crew) -> None:
+    def __init__(self, path: str, crew: Crew) -> None:
         self._path = path
         self._crew = crew
         self._ledger: Ledger | None = None

@@ -16,10 +16,10 @@ import json
 import os
 import time
 from dataclasses import dataclass
-from pathlib import Path
 
 from watchdog.budget import left
 from watchdog.model import Budget, Rung
+from watchdog.target import contents
 
 VERSION = 1
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -40,7 +40,7 @@ class Use:
 
 def now() -> Use:
     """This moment."""
-    boot_id = Path(BOOT_ID).read_text(encoding="ascii").strip()
+    boot_id = contents(BOOT_ID).decode("ascii").strip()
     return Use(boot_id, time.clock_gettime(time.CLOCK_BOOTTIME), time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()))
 
 
@@ -51,10 +51,10 @@ class Ledger:
         self._uses = uses
 
     @classmethod
-    def read(cls, path: Path) -> Ledger:
+    def read(cls, path: str) -> Ledger:
         """The ledger in the file; an empty one where there is none. Raises `LedgerUnreadable`."""
         try:
-            text = path.read_bytes()
+            text = contents(path)
         except FileNotFoundError:
             return cls({})
         except OSError as error:
@@ -88,9 +88,9 @@ class Ledger:
         return json.dumps({"version": VERSION, "uses": uses_of}).encode() + b"\n"
 
 
-def write(path: Path, text: bytes) -> None:
+def write(path: str, text: bytes) -> None:
     """Put the text in place of the file as a whole, and on the disk. Raises `OSError`."""
-    draft = path.with_name(path.name + ".new")
+    draft = path + ".new"
     file = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         rest = text
@@ -99,8 +99,8 @@ def write(path: Path, text: bytes) -> None:
         os.fsync(file)
     finally:
         os.close(file)
-    draft.replace(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    os.replace(draft, path)
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)
     finally:

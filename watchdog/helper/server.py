@@ -17,7 +17,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import watchdog
@@ -107,7 +106,7 @@ class Server:
     """Serves one peer until it goes away. `load` reads the config, in a worker (`services.load_with_child`)."""
 
     def __init__(
-        self, peer: socket.socket, config: str, ledger: Path, load: Load, verbs: Mapping[str, Verb] = VERBS
+        self, peer: socket.socket, config: str, ledger: str, load: Load, verbs: Mapping[str, Verb] = VERBS
     ) -> None:
         self._peer = peer
         self._load = load

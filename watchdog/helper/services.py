@@ -14,7 +14,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from watchdog.model import Budget, Rung
@@ -95,7 +94,7 @@ class Services:
 def _stamp(path: str) -> tuple[int, ...] | None:
     """What changes with a file; None where there is none. The time of its last change comes last, in ns."""
     try:
-        status = Path(path).stat()
+        status = os.stat(path)
     except OSError:
         return None
     return (status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns)
@@ -112,7 +111,7 @@ def _check_owner(path: str) -> None:
     if os.geteuid() != 0:
         return
     try:
-        status = Path(path).stat()
+        status = os.stat(path)
     except FileNotFoundError:
         return
     if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):

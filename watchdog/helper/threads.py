@@ -13,9 +13,8 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from pathlib import Path
 
-from watchdog.target import Gone, Refusal, stat_fields
+from watchdog.target import Gone, Refusal, contents, stat_fields
 
 EPOLL_WAITS = {
     "x86_64": {b"232": "epoll_wait", b"281": "epoll_pwait", b"441": "epoll_pwait2"},
@@ -176,7 +175,7 @@ def tracer(task: int) -> int:
 def yama_scope() -> int | None:
     """kernel.yama.ptrace_scope, 0 to 3; None in a kernel without Yama."""
     try:
-        return int(Path(YAMA_SCOPE).read_text(encoding="ascii"))
+        return int(contents(YAMA_SCOPE))
     except FileNotFoundError:
         return None
 
