@@ -311,7 +311,12 @@ sysServices 72
 
 @contextmanager
 def snmpd(
-    directory: Path, *, cache_timeout_s: int = 1, config: str = "", env: Mapping[str, str] | None = None
+    directory: Path,
+    *,
+    port: int | None = None,
+    cache_timeout_s: int = 1,
+    config: str = "",
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Snmpd]:
     """snmpd, for v1, v2c and v3 (SHA, AES); its view has the system group and hrSWRun. `config` goes to snmpd.conf."""
 
@@ -321,7 +326,8 @@ def snmpd(
         conf.write_text(SNMPD_CONF.format(port=port, config=config))
         # No MIB file is read: all OIDs are numeric, and an agent starts ten times faster so.
         own = {"SNMP_PERSISTENT_DIR": str(home / "persistent"), "SNMPCONFPATH": str(home), "MIBS": "", "MIBDIRS": ""}
-        argv = ["/usr/sbin/snmpd", "-f", "-C", "-c", str(conf), "-Lo", "-p", str(home / "snmpd.pid")]
+        # No -C: it would leave the persistent directory unread, and each start would be its first.
+        argv = ["/usr/sbin/snmpd", "-f", "-Lo", "-p", str(home / "snmpd.pid")]
         with running(argv, home, env={**own, **(env or {})}) as server:
             wait_ready(server, lambda: snmp_command(home, "snmpget", port, "public", SYS_UPTIME))
             table = f"{NS_CACHE_TIMEOUT}.1.3.6.1.2.1.25.4.2"

@@ -65,7 +65,9 @@ def test_credentials_outside_a_unit_are_told_as_such(monkeypatch: pytest.MonkeyP
         reveal(Secret(credential="hook"))
 
 
-@pytest.mark.parametrize(("content", "message"), [(b"\n", "is empty"), (b"\xff\xfe", "not UTF-8"), (b"x" * (1 << 21), "1 MiB")])
+@pytest.mark.parametrize(
+    ("content", "message"), [(b"\n", "is empty"), (b"\xff\xfe", "not UTF-8"), (b"x" * (1 << 21), "1 MiB")]
+)
 def test_what_is_no_secret_is_refused_without_its_content(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "s").write_bytes(content)
     with pytest.raises(SecretUnreadable, match=message) as refused:

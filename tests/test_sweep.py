@@ -7,181 +7,23 @@ may catch; after it a new guard with a new store begins from what is on the disk
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from watchdog.clock import Clock
-from watchdog.config import Service
+from tests.simulated import POLICY, SERVICE, Around, Killed, SimulatedHands, SimulatedLook, World
 from watchdog.guard import Guard
-from watchdog.look import Seen
-from watchdog.model import (
-    Action,
-    Epoch,
-    Host,
-    Kind,
-    Observation,
-    Outcome,
-    Performed,
-    Plane,
-    Policy,
-    Record,
-    Road,
-    Round,
-    Rung,
-    State,
-    Strength,
-    Transport,
-    UnitState,
-)
-from watchdog.store import Entry, Letter, Store, StoredIncident, StoreUnwritable
-from watchdog.target import Target
-
-POLICY = Policy(dark_for=20.0, start_timeout=30.0, cool_off=600.0, interval=2.0)
-SERVICE = Service(name="web", target=Target(unit="web.service"), policy=POLICY, labels={}, annotations={}, probes={})
-ROADS = {
-    "tcp": Road(Plane.SOCKET, transport=Transport.TCP),
-    "snmp": Road(Plane.WITNESS, strength=Strength.INSIDE),
-}
-
-
-class Killed(BaseException):
-    """SIGKILL."""
-
-
-@dataclass
-class World:
-    """The host: a service that goes dark at 10 s, an operator, systemd, and who kills the daemon at which point."""
-
-    now: float = 1000.0
-    dark: bool = False
-    dark_for_ever: bool = False
-    active_state: str = "active"
-    pid: int = 100
-    nudge_heals: bool = True
-    restart_heals: bool = True
-    start_fails: bool = False
-    operator_stops_at: float = float("inf")
-    nudges: int = 0
-    restarts: int = 0
-    kill_at: int = -1
-    point: int = 0
-    points: list[str] = field(default_factory=list)
-
-    def pass_point(self, name: str) -> None:
-        """A point at which the daemon may be killed."""
-        self.point += 1
-        self.points.append(name)
-        if self.point == self.kill_at:
-            raise Killed(name)
-
-    def live(self, until: float) -> None:
-        """Time goes on."""
-        self.now = max(self.now, until)
-        if self.now >= 1010.0 and not self.nudges and not self.restarts:
-            self.dark = True
-        if self.now >= self.operator_stops_at:
-            self.active_state = "inactive"
-
-    @property
-    def epoch(self) -> Epoch | None:
-        return Epoch(self.pid, 1, f"life-{self.pid}") if self.active_state == "active" else None
-
-    def nudge(self) -> None:
-        self.nudges += 1
-        if self.nudge_heals:
-            self.dark = False
-
-    def restart(self) -> Outcome:
-        """TryRestartUnit: nothing happens to a unit that is stopped."""
-        if self.active_state != "active":
-            return Outcome.REFUSED
-        self.restarts += 1
-        if self.start_fails:
-            self.active_state = "failed"
-            return Outcome.FAILED
-        self.pid += 1
-        self.dark = not self.restart_heals
-        return Outcome.DONE
-
-
-@dataclass
-class SimulatedLook:
-    """Stands in for `look.Look`: what the probes and systemd say of the world."""
-
-    world: World
-    roads: dict[str, Road] = field(default_factory=lambda: dict(ROADS))
-    late_answer: float | None = None
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
-    rounds: int = 0
-
-    async def round(self) -> Seen:
-        world = self.world
-        socket = Observation(Kind.SILENT if world.dark else Kind.ALIVE, 0.1, "simulated")
-        found = {"tcp": socket, "snmp": Observation(Kind.ALIVE, 0.1, "simulated")}
-        unit = UnitState("loaded", world.active_state, "", None, world.pid, f"life-{world.pid}")
-        # unique over the kills, as a uuid is
-        round_ = Round(f"{world.now}-{world.point}", world.now, world.now, found)
-        return Seen(round_, world.epoch, 3600.0 if world.pid == 100 else 1.0, unit)
-
-    def close(self) -> None:
-        pass
-
-
-@dataclass
-class SimulatedHands:
-    """Stands in for the helper. It may be killed before the act takes effect, and between effect and outcome."""
-
-    world: World
-
-    async def perform(self, service: str, action: Action) -> Performed:
-        self.world.pass_point(f"before {action.rung}")
-        outcome = Outcome.DONE
-        if action.rung is Rung.NUDGE:
-            self.world.nudge()
-        else:
-            outcome = self.world.restart()
-        self.world.pass_point(f"after {action.rung}")
-        return Performed(action.rung, outcome, "simulated")
-
-
-@dataclass
-class Around:
-    """Stands in for the board: one service, one channel."""
-
-    world: World
-
-    def host(self, service: str) -> Host:
-        return Host(sick=1)
-
-    @contextlib.contextmanager
-    def restarting(self, service: str) -> Iterator[None]:
-        yield
-
-    def letters(self, service: Service, record: Record) -> Sequence[Letter]:
-        if record.severity is None:
-            return ()
-        return [Letter(0, "ops", record.incident, service.name, record.kind, record.severity, record.at, {})]
-
-    def told(self, service: Service, records: Sequence[Record]) -> None:
-        pass
-
-    def looked(self, guard: Guard) -> None:
-        pass
-
-    def store_failed(self, error: StoreUnwritable | None) -> None:
-        assert error is None
+from watchdog.model import Record, State
+from watchdog.store import Entry, Letter, Store, StoredIncident
 
 
 class KilledStore(Store):
     """The real store, with the two points of each commit."""
 
-    def __init__(self, directory: Path, clock: Clock, world: World) -> None:
-        super().__init__(directory, clock, deadline=30.0)
+    def __init__(self, directory: Path, world: World) -> None:
+        super().__init__(directory, world.clock, deadline=30.0)
         self._world = world
 
     async def commit(
@@ -204,15 +46,16 @@ class Ending:
 
 async def tell(world: World, directory: Path, until: float) -> Ending:
     """Live until `until`, and begin anew after each kill."""
-    clock = Clock(now=lambda: world.now, wall=lambda: 1e9 + world.now, boot_id=lambda: "boot")
     while True:
-        store = KilledStore(directory, clock, world)
-        guard = Guard(SERVICE, SimulatedLook(world), SimulatedHands(world), store, clock, Around(world))  # type: ignore[arg-type]
+        store = KilledStore(directory, world)
+        around = Around(world)
+        guard = Guard(SERVICE, SimulatedLook(world), SimulatedHands(world), store, world.clock, around)  # type: ignore[arg-type]
         try:
             await guard.resume()
             while world.now < until:
                 world.live(max(guard.next_round, world.now + 0.001))
                 await guard.turn()
+            assert set(around.faults) <= {None}
             letters = await store.outbox("ops", 100)
             incidents = await store.incidents()
             return Ending(world, guard.state, incidents, [letter.kind for letter in letters])

@@ -120,8 +120,10 @@ def test_in_a_terminal_it_goes_on_until_ctrl_c(temporary: Path) -> None:
 
 
 def test_no_color_is_obeyed_in_a_terminal(temporary: Path) -> None:
-    with in_terminal(temporary, "--once", NO_COLOR="1") as (process, terminal):
-        shown = read_until(terminal, "")
+    with in_terminal(temporary, NO_COLOR="1") as (process, terminal):
+        shown = read_until(terminal, "verdict: healthy")
+        os.write(terminal, b"\x03")
+        shown += read_until(terminal, "")
         assert process.wait(timeout=10) == 0
     assert not re.search(r"\x1b\[[0-9;]*3[0-9]m", shown)
 

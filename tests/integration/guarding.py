@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -116,29 +116,20 @@ def guarding(
     listen = f"127.0.0.1:{free_port()}"
     state = directory / "state"
     state.mkdir(exist_ok=True)
-    with receiver() as receiving:
+    with receiver() as receiving, ExitStack() as ending:
         config = directory / "config.toml"
         config.write_text(HEAD.format(state=state, listen=listen, url=hook or receiving.url) + services)
         with child.daemon(config, listen, log=directory / "daemon.log", env=env) as daemon:
             running = Guarding(daemon, receiving, config)
-            helper = running.helper()
-            try:
-                yield running
-            finally:
-                _end_orphan(running, helper)
+            ending.callback(_end_orphan, running.helper())
+            yield running
 
 
-def _end_orphan(running: Guarding, helper: int) -> None:
-    """A helper that this test stopped (SIGSTOP) can't see that its brain has ended."""
-    if running.daemon.process.poll() is not None and _is_helper(helper):
-        os.kill(helper, signal.SIGKILL)
-
-
-def _is_helper(pid: int) -> bool:
-    try:
-        return b"watchdog.helper" in Path(f"/proc/{pid}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return False
+def _end_orphan(helper: int) -> None:
+    """A helper that a test stopped (SIGSTOP) can't see that its brain has ended."""
+    with suppress(FileNotFoundError, ProcessLookupError):
+        if b"watchdog.helper" in Path(f"/proc/{helper}/cmdline").read_bytes():
+            os.kill(helper, signal.SIGKILL)
 
 
 # --- `[service.…]` tables ---------------------------------------------------------------------------------------------

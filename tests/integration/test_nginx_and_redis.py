@@ -41,6 +41,8 @@ def test_a_stalled_nginx_is_nudged_and_loses_no_connection(shim: Shim, tmp_path:
         assert guard.metric("actions_total", name="nginx", rung="nudge", outcome="done") == 1
         assert guard.metric("incidents_total", name="nginx") == 1
         assert guard.metric("healthy", name="nginx") == 1
+        assert guard.metric("nudge_stopped_seconds_count") == 1
+        assert guard.metric("recovery_seconds_count", rung="nudge") == 1
 
 
 def test_both_workers_of_nginx_are_nudged_at_once(shim: Shim, tmp_path: Path, snmpd: servers.Snmpd) -> None:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import resource
 import re
+import resource
 import socket
 import ssl
 import struct

@@ -78,7 +78,7 @@ class Machine:
         check: bool = True,
         env: Mapping[str, str] | None = None,
         stdin: str = "",
-        timeout: float = 8.0,
+        timeout: float = 60.0,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command inside, as root with all capabilities. With `check`, its failure fails the test."""
         environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": "/root", **(env or {})}
@@ -129,7 +129,8 @@ def booted(base: Path, *, keep: frozenset[str] = frozenset()) -> Iterator[Machin
     for name in ("disk", "upper"):
         (base / name).mkdir(parents=True)
     _prepare(base / "upper", keep)
-    with _own_cgroup() as cgroup, _notify_socket(base / "notify") as notify, (base / "console").open("wb") as console:
+    notify = _notify_socket(base / "notify")
+    with _own_cgroup() as cgroup, (base / "console").open("wb") as console:
         argv = ["unshare", "--mount", "sh", "-c", BOOT, "boot", str(base), str(cgroup), str(REPOSITORY)]
         nspawn = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", *argv],
@@ -144,7 +145,8 @@ def booted(base: Path, *, keep: frozenset[str] = frozenset()) -> Iterator[Machin
         )
         leader = 0
         try:
-            leader = _await_boot(notify, nspawn, base / "console")
+            with notify:  # closed after the boot: PID 1 goes on to notify, and would wait for a reader for ever
+                leader = _await_boot(notify, nspawn, base / "console")
             yield Machine(leader)
         finally:
             _end(nspawn, leader)
@@ -191,12 +193,11 @@ def _remove_cgroup(cgroup: Path) -> None:
             raise AssertionError(f"{cgroup} is not empty: a process of the test machine lives on")
 
 
-@contextlib.contextmanager
-def _notify_socket(path: Path) -> Iterator[socket.socket]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify:
-        notify.bind(str(path))
-        notify.settimeout(0.2)
-        yield notify
+def _notify_socket(path: Path) -> socket.socket:
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.bind(str(path))
+    notify.settimeout(0.2)
+    return notify
 
 
 def _await_boot(notify: socket.socket, nspawn: subprocess.Popen[bytes], console: Path) -> int:

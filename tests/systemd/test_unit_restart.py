@@ -178,8 +178,8 @@ async def test_a_stop_that_hangs_for_ever_is_ended_by_sigkill_within_the_same_re
 
 
 async def test_a_start_that_hangs_is_told_and_left_to_go_on(machine: Machine) -> None:
-    slow = "[Service]\nExecStartPre=/bin/sh -c 'test ! -e /run/slow || sleep 1000'\nTimeoutSec=infinity\nExecStart=/bin/sleep infinity\n"
-    unit = machine.add_unit("slow.service", slow, start=True)
+    slow = "ExecStartPre=/bin/sh -c 'test ! -e /run/slow || sleep 1000'\nTimeoutSec=infinity\n"
+    unit = machine.add_unit("slow.service", SLEEPER + slow, start=True)
     machine.write_file("/run/slow", "")
     done = await restart(machine, unit)
     assert (done.outcome, done.reason) == (
@@ -300,9 +300,8 @@ def test_two_capabilities_are_enough(machine: Machine) -> None:
 
 
 def test_two_capabilities_are_enough_to_kill_too(machine: Machine) -> None:
-    unit = machine.add_unit(
-        "powers-to-kill.service", STUBBORN.replace("infinity\n", "300ms\nSendSIGKILL=no\n", 1), start=True
-    )
+    bounded = STUBBORN.replace("TimeoutSec=infinity", "TimeoutSec=300ms\nSendSIGKILL=no")
+    unit = machine.add_unit("powers-to-kill.service", bounded, start=True)
     done = json.loads(machine.python(AS_HELPER, unit, before=TWO_POWERS))
     assert (done["outcome"], done["detail"]["killed"]) == ("done", True)
 

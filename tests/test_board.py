@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from tests.core.drive import Story
+from tests.simulated import SERVICE, SimulatedHands, SimulatedLook, World
+from watchdog import board as board_module
+from watchdog.board import Board
+from watchdog.config import Channel, Config, Http
+from watchdog.guard import Guard
+from watchdog.metrics import Metrics
+from watchdog.model import Record, RecordKind, Severity, Verdict
+from watchdog.store import Store, StoreUnwritable
+from watchdog.web.view import Unavailable
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+@pytest.fixture
+async def store(tmp_path: Path, world: World) -> AsyncIterator[Store]:
+    store = Store(tmp_path, world.clock)
+    yield store
+    await store.close()
+
+
+@pytest.fixture
+def board(tmp_path: Path, world: World, store: Store, monkeypatch: pytest.MonkeyPatch) -> Board:
+    monkeypatch.setattr(board_module, "HOLD_FILE", tmp_path / "hold")
+    config = Config(
+        files=(),
+        services={},
+        channels={"ops": Channel(name="ops", type="webhook", settings=None)},
+        http=Http(),
+        state_directory=tmp_path,
+        max_sick=None,
+        warnings=(),
+    )
+    return Board(config, store, world.clock, Metrics(), lambda: True)
+
+
+def guard(board: Board, world: World, name: str, story: Story | None = None) -> Guard:
+    """A guard in the state that a story led to."""
+    service = replace(SERVICE, name=name, labels={"team": "storage"}, annotations={"runbook_url": "r"})
+    made = Guard(service, SimulatedLook(world), SimulatedHands(world), board._store, world.clock, board)  # type: ignore[arg-type]
+    made.state = story.state if story is not None else made.state
+    board.guards[name] = made
+    return made
+
+
+def sick(now: float = 1000.0) -> Story:
+    return Story(now=now).healthy().look(Verdict.EPOLL_STALL, times=3)
+
+
+def test_the_services_sick_at_once_are_counted_this_one_included(board: Board, world: World) -> None:
+    for name in ("web", "redis", "mail"):
+        guard(board, world, name, sick())
+    guard(board, world, "well")
+    assert board.host("web").sick == 3
+
+
+def test_a_service_that_was_given_up_long_ago_says_nothing_of_the_others(board: Board, world: World) -> None:
+    guard(board, world, "web", sick())
+    guard(board, world, "old", Story().healthy().look(Verdict.NETWORK, times=3))
+    assert board.host("web").sick == 2
+    world.now += 3600
+    assert board.host("web").sick == 1
+
+
+@pytest.mark.parametrize(("services", "max_sick"), [(1, 2), (8, 2), (12, 3), (100, 25)])
+def test_two_or_a_quarter_may_be_sick_at_once(board: Board, world: World, services: int, max_sick: int) -> None:
+    for number in range(services):
+        guard(board, world, f"s{number}")
+    assert board.host("s0").max_sick == max_sick
+
+
+def test_the_config_may_say_how_many_may_be_sick_at_once(board: Board, world: World) -> None:
+    board.config = replace(board.config, max_sick=7)
+    assert board.host("web").max_sick == 7
+
+
+async def test_the_guard_that_looked_longest_ago_counts(board: Board, world: World) -> None:
+    web, redis = guard(board, world, "web"), guard(board, world, "redis")
+    await web.turn()
+    assert board.host("web").others_looked == 0.0
+    world.now += 5
+    await redis.turn()
+    assert board.host("web").others_looked == 1005.0
+    assert board.host("redis").others_looked == 1000.0
+
+
+def test_an_only_service_waits_for_no_other(board: Board, world: World) -> None:
+    guard(board, world, "web")
+    assert board.host("web").others_looked is None
+
+
+def test_a_restart_is_claimed_against_the_others_until_it_is_over(board: Board) -> None:
+    with board.restarting("web"):
+        assert board.host("redis").restarting == "web"
+        assert board.host("web").restarting == ""
+    assert board.host("redis").restarting == ""
+
+
+def test_the_hold_file_is_seen(board: Board, tmp_path: Path) -> None:
+    (tmp_path / "hold").touch()
+    assert board.host("web").hold_file
+
+
+def test_an_alert_is_a_letter_to_each_channel_with_what_people_need(board: Board, world: World) -> None:
+    opened = next(record for record in sick().records if record.kind is RecordKind.OPENED)
+    (letter,) = board.letters(guard(board, world, "web").service, opened)
+    assert (letter.channel, letter.service, letter.kind, letter.severity) == ("ops", "web", "opened", "warning")
+    assert letter.payload["labels"] == {"team": "storage"}
+    assert letter.payload["annotations"] == {"runbook_url": "r"}
+    assert letter.payload["reasons"] == ["because"]
+    assert letter.payload["since"] == 1e9 + 1001.0
+
+
+def test_a_record_without_a_severity_is_no_letter(board: Board, world: World) -> None:
+    told = Record(RecordKind.HELD, world.now, "waits")
+    assert board.letters(guard(board, world, "web").service, told) == ()
+
+
+def test_a_store_that_fails_is_told_once_and_so_is_its_recovery(board: Board, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    board.store_failed(StoreUnwritable("disk is full"))
+    board.store_failed(StoreUnwritable("disk is full"))
+    board.store_failed(None)
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert b"epoll_watchdog_store_writable 1.0" in board.metrics("")[0]
+
+
+async def test_a_service_is_shown_as_it_was_last_seen(board: Board, world: World) -> None:
+    web = guard(board, world, "web")
+    assert not board.ready()
+    await web.turn()
+    (view,) = board.services()
+    assert board.ready()
+    assert (view.verdict, view.healthy, view.pid, view.last_round_at) == ("healthy", True, 100, 1e9 + 1000.0)
+    assert view.budgets == {"nudge": 5, "restart": 2}
+
+
+async def test_incidents_of_a_store_that_cannot_be_read_are_unavailable(board: Board, tmp_path: Path) -> None:
+    board._store = Store(tmp_path / "missing", board._clock)
+    with pytest.raises(Unavailable, match="unable to open"):
+        await board.incidents(None, 10)
+    await board._store.close()
+
+
+async def test_an_incident_is_shown_with_its_timeline(board: Board, store: Store) -> None:
+    story = sick()
+    await store.commit("web", story.state, story.records, None)
+    (incident,) = await board.incidents("web", 10)
+    assert [told.kind for told in incident.timeline] == ["opened", "acting", "nudged"]
+    assert incident.timeline[0].severity == Severity.WARNING

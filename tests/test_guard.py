@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.simulated import SERVICE, Around, SimulatedHands, SimulatedLook, World
+from watchdog.guard import Guard
+from watchdog.look import Seen
+from watchdog.model import RecordKind
+from watchdog.store import Store
+
+
+class Blinking(SimulatedLook):
+    """A look that has a fault of its own, the first time."""
+
+    async def round(self) -> Seen:
+        self.rounds += 1
+        if self.rounds == 1:
+            raise ZeroDivisionError
+        return await super().round()
+
+
+@pytest.fixture
+def world() -> World:
+    return World(nudge_heals=False)
+
+
+@pytest.fixture
+def around(world: World) -> Around:
+    return Around(world)
+
+
+@pytest.fixture
+async def unwritable(tmp_path: Path, world: World) -> AsyncIterator[Store]:
+    """A store whose directory is missing."""
+    store = Store(tmp_path / "missing", world.clock)
+    yield store
+    await store.close()
+
+
+async def live(guard: Guard, world: World, seconds: float) -> None:
+    """Turn by turn, as fast as the machine goes."""
+    end = world.now + seconds
+    await guard.resume()
+    while world.now < end:
+        world.live(max(guard.next_round, world.now + 0.001))
+        await guard.turn()
+
+
+async def test_while_the_state_cannot_be_written_nudges_go_on_and_restarts_are_refused(
+    world: World, around: Around, unwritable: Store
+) -> None:
+    guard = Guard(SERVICE, SimulatedLook(world), SimulatedHands(world), unwritable, world.clock, around)  # type: ignore[arg-type]
+    await live(guard, world, 60)
+    assert (world.nudges, world.restarts) == (2, 0)
+    restarted = next(record for record in around.records if record.kind is RecordKind.RESTARTED)
+    assert restarted.text.startswith("restart refused: the state cannot be written: ")
+
+
+async def test_while_the_state_cannot_be_written_the_alerts_are_kept_for_delivery(
+    world: World, around: Around, unwritable: Store
+) -> None:
+    guard = Guard(SERVICE, SimulatedLook(world), SimulatedHands(world), unwritable, world.clock, around)  # type: ignore[arg-type]
+    await live(guard, world, 60)
+    kinds = [letter.kind for letter in await unwritable.outbox("ops", 10)]
+    assert kinds == ["opened", "nudged", "nudged", "restarted", "escalated"]
+
+
+async def test_a_fault_in_the_watchdog_itself_voids_a_round_and_ends_nothing(
+    tmp_path: Path, world: World, around: Around, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = Store(tmp_path, world.clock)
+    look = Blinking(world)
+    guard = Guard(SERVICE, look, SimulatedHands(world), store, world.clock, around)  # type: ignore[arg-type]
+    look.woken.set()  # the next round comes at once
+    running = asyncio.create_task(guard.run())
+    async with asyncio.timeout(5):
+        while guard.seen is None:
+            look.woken.set()
+            await asyncio.sleep(0)
+    running.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await running
+    assert "service web: a fault in the watchdog itself; the round is void" in caplog.text
+    await store.close()
+
+
+async def test_a_guard_that_is_told_to_end_ends_after_its_turn(tmp_path: Path, world: World, around: Around) -> None:
+    store = Store(tmp_path, world.clock)
+    guard = Guard(SERVICE, SimulatedLook(world), SimulatedHands(world), store, world.clock, around)  # type: ignore[arg-type]
+    running = asyncio.create_task(guard.run())
+    guard.end()
+    await asyncio.wait_for(running, 5)
+    await store.close()
+
+
+async def test_a_guard_made_with_a_state_takes_it_up(tmp_path: Path, world: World, around: Around) -> None:
+    store = Store(tmp_path, world.clock)
+    first = Guard(SERVICE, SimulatedLook(world), SimulatedHands(world), store, world.clock, around)  # type: ignore[arg-type]
+    await live(first, world, 15)
+    second = Guard(
+        SERVICE,
+        SimulatedLook(world),  # type: ignore[arg-type]
+        SimulatedHands(world),
+        store,
+        world.clock,
+        around,
+        first.state,
+    )
+    await second.resume()
+    assert second.state == first.state
+    assert second.state.incident is not None
+    await store.close()
