@@ -139,6 +139,7 @@ def test_a_store_that_fails_is_told_once_and_so_is_its_recovery(board: Board, ca
 async def test_a_service_is_shown_as_it_was_last_seen(board: Board, world: World) -> None:
     web = guard(board, world, "web")
     assert not board.ready()
+    await web.resume()
     await web.turn()
     (view,) = board.services()
     assert board.ready()

@@ -237,7 +237,7 @@ async def test_a_restart_that_the_start_limit_would_cut_in_half_is_refused(machi
     done = await restart(machine, unit)
     assert (done.outcome, machine.show(unit, "ActiveState")) == (Outcome.REFUSED, "active")
     assert done.reason == (
-        "systemd's start limit: limited.service was started 1 times within 60 s, 1 are allowed; a restart would only stop it"
+        "systemd's start limit: limited.service has used 1 of 1 starts within 60 s; a restart would only stop it"
     )
 
 
@@ -261,7 +261,7 @@ def test_the_starts_before_are_found_in_the_journal(machine: Machine) -> None:
     first, second = (json.loads(outcome) for outcome in outcomes)
     assert first["outcome"] == "done"
     assert second["outcome"] == "refused"
-    assert second["reason"].startswith("systemd's start limit: journaled.service was started 3 times within 60 s")
+    assert second["reason"].startswith("systemd's start limit: journaled.service has used 3 of 3 starts within 60 s")
     assert machine.show(unit, "ActiveState") == "active"
 
 
