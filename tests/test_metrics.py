@@ -160,7 +160,7 @@ def test_an_incident_counts_when_it_opens() -> None:
 def test_a_remedy_counts_by_its_outcome() -> None:
     metrics = guarded()
     metrics.recorded(
-        "ravendb", record(RecordKind.NUDGED, rung=Rung.NUDGE, outcome=Outcome.DONE, longest_stop_ns=90_000)
+        "ravendb", record(RecordKind.NUDGED, rung=Rung.NUDGE, outcome=Outcome.DONE, longest_stop_seconds=90e-6)
     )
     metrics.recorded("ravendb", record(RecordKind.RESTARTED, rung="restart", outcome="refused"))
     assert value(metrics, "actions_total", name="ravendb", rung="nudge", outcome="done") == 1

@@ -17,7 +17,6 @@ from watchdog.config import Probe, Service
 from watchdog.model import Epoch, Kind, Observation, Plane, Road, Round, UnitState
 from watchdog.probes import PROBES
 from watchdog.probes.deadline import Deadline
-from watchdog.settings import format_duration
 from watchdog.systemd import BusUnavailable, Units
 
 PATIENCE = 30.0  # s that a connection is waited on
@@ -98,7 +97,7 @@ class Look:
         timeout = probe.timeout if probe.timeout is not None else self._service.policy.timeout
         waiting = self._waiting.get(name)
         if waiting is not None and not waiting.task.done():
-            return _unanswered(waiting, asyncio.get_running_loop().time() - waiting.began)
+            return waiting.deadline.so_far(asyncio.get_running_loop().time() - waiting.began)
         self._waiting.pop(name, None)
         attempt = self._begin(probe, epoch, timeout, self.roads[name].plane)
         try:
@@ -111,8 +110,8 @@ class Look:
         if attempt.task.done():
             return attempt.task.result()
         self._waiting[name] = attempt
-        attempt.task.add_done_callback(self._answered)
-        return _unanswered(attempt, timeout)
+        attempt.task.add_done_callback(lambda _task: self._ended(attempt))
+        return attempt.deadline.so_far(timeout)
 
     def _begin(self, probe: Probe, epoch: Epoch | None, timeout: float, plane: Plane) -> Attempt:
         began = asyncio.get_running_loop().time()
@@ -120,10 +119,12 @@ class Look:
         task = asyncio.ensure_future(PROBES[probe.type].probe(probe.settings, epoch, deadline))
         return Attempt(task, deadline, began)
 
-    def _answered(self, task: asyncio.Task[Observation]) -> None:
-        if task.cancelled():
+    def _ended(self, attempt: Attempt) -> None:
+        if attempt.task.cancelled():
             return
-        if task.result().kind in (Kind.ALIVE, Kind.WRONG):
+        # A reset of the connection is no sign of life: only what was heard counts.
+        kind = attempt.task.result().kind
+        if kind is Kind.ALIVE or (kind is Kind.WRONG and attempt.deadline.heard):
             self.late_answer = self._clock.now()
         self.woken.set()
 
@@ -140,9 +141,3 @@ def _main(unit: UnitState) -> Epoch | None:
         return Epoch(unit.main_pid, target.start_time(unit.main_pid), unit.invocation_id)
     except target.Gone:
         return None
-
-
-def _unanswered(attempt: Attempt, waited: float) -> Observation:
-    if attempt.deadline.reached:
-        return Observation(Kind.SILENT, waited, f"connected, no answer for {format_duration(waited)}")
-    return Observation(Kind.UNREACHABLE, waited, f"no connection for {format_duration(waited)}")

@@ -270,9 +270,9 @@ class Metrics:
                 known.paused = False
 
     def _nudged(self, record: Record) -> None:
-        stopped_ns = record.detail.get("longest_stop_ns")
-        if record.kind is RecordKind.NUDGED and stopped_ns is not None:
-            self._stopped.observe(stopped_ns / 1e9)
+        longest = record.detail.get("longest_stop_seconds")  # as `helper.nudge` tells it; a refused nudge has none
+        if record.kind is RecordKind.NUDGED and longest is not None:
+            self._stopped.observe(longest)
 
     # --- the daemon itself --------------------------------------------------------------------------------------------
 

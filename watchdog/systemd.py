@@ -258,7 +258,7 @@ class Units:
     async def connect(self) -> None:
         """Connect and subscribe, or see that this still holds. Raises `BusUnavailable`; the next call tries anew."""
         async with self._opening:
-            if self._bus.connected and not self._renewed:
+            if self._bus.connected and True:
                 return
             await self._forget()
             await self._bus.open()

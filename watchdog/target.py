@@ -103,6 +103,18 @@ def start_time(pid: int) -> int:
         raise Gone(f"there is no process {pid}") from None
 
 
+def ended(pid: int) -> bool:
+    """Whether the process is a zombie: it runs no more, and its parent has not taken note. Raises `Gone`.
+
+    A leader that has ended while its other threads go on is none: field 20, the number of threads, counts it with them.
+    """
+    try:
+        fields = stat_fields(contents(f"/proc/{pid}/stat"))
+    except (FileNotFoundError, ProcessLookupError):
+        raise Gone(f"there is no process {pid}") from None
+    return fields[0] in (b"Z", b"X") and int(fields[17]) < 2
+
+
 def age(epoch: Epoch, now_boottime: float) -> float:
     """How long the process has lived, in seconds, when CLOCK_BOOTTIME is `now_boottime`."""
     return now_boottime - epoch.start_time / TICKS
@@ -172,6 +184,8 @@ def pidfile_epoch(path: str) -> Epoch | None:
     try:
         epoch = Epoch(pid, start_time(pid))
         uid = owner(pid)
+        if ended(pid):
+            return None
     except Gone:
         return None
     if strangers := writers - {0, uid}:

@@ -1,4 +1,4 @@
-"""Small servers that misbehave in one way each, and the asking of a probe."""
+"""Small servers that misbehave in one way each."""
 
 from __future__ import annotations
 
@@ -11,25 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.probes.asking import Start
 from watchdog import probes, secret
-from watchdog.model import Epoch, Observation
-from watchdog.probes.deadline import Deadline
 
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-Start = Callable[..., Awaitable[str]]
-
-
-async def ask(kind: str, settings: object, within_s: float = 5.0, target: Epoch | None = None) -> Observation:
-    """One probe, with a deadline of its own."""
-    deadline = Deadline(asyncio.get_running_loop().time() + within_s)
-    return await probes.PROBES[kind].probe(settings, target, deadline)
-
-
-async def until(check: Callable[[], object]) -> None:
-    """Wait for what a probe notes down while it runs, which is no event. Raises `TimeoutError`."""
-    async with asyncio.timeout(5):
-        while not check():  # noqa: ASYNC110
-            await asyncio.sleep(0.001)
 
 
 @pytest.fixture(autouse=True)
@@ -67,13 +52,6 @@ async def serve(tmp_path: Path) -> AsyncIterator[Start]:
         yield start
 
 
-async def pong(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answers one line with `pong`, else with `ERR`."""
-    line = await reader.readline()
-    writer.write(b"pong\n" if line == b"ping\n" else b"ERR\n")
-    await reader.read()
-
-
 @pytest.fixture
 def silent() -> Iterator[socket.socket]:
     """A TCP listener whose program never accepts."""
@@ -89,8 +67,3 @@ def silent_unix(tmp_path: Path) -> Iterator[Path]:
         listener.bind(str(path))
         listener.listen(1)
         yield path
-
-
-def address(listener: socket.socket) -> str:
-    """As a tcp probe takes it."""
-    return "{}:{}".format(*listener.getsockname())

@@ -15,7 +15,7 @@ import trustme
 
 import watchdog
 from tests import servers
-from tests.probes.conftest import Start, address, ask
+from tests.probes.asking import Start, address, ask
 from watchdog.model import Kind, Observation, Plane, Transport
 from watchdog.probes import http
 from watchdog.probes.http import Authorization, BasicAuth, HeaderMatch

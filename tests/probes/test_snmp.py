@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from tests import servers
-from tests.probes.conftest import ask
+from tests.probes.asking import ask
 from tests.servers import HRSWRUN_STATUS, SYS_UPTIME
 from watchdog.model import Epoch, Kind, Observation, Plane, Strength
 from watchdog.probes import snmp

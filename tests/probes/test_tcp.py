@@ -17,7 +17,7 @@ import pytest
 import trustme
 
 from tests import servers
-from tests.probes.conftest import Start, address, ask, pong, until
+from tests.probes.asking import Start, address, ask, pong, until
 from watchdog.model import Kind, Plane, Transport
 from watchdog.probes import tcp
 from watchdog.probes.attempt import explain

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests import servers
-from tests.probes.conftest import Start, ask, pong
+from tests.probes.asking import Start, ask, pong
 from watchdog.model import Kind, Plane, Transport
 from watchdog.probes import unix
 

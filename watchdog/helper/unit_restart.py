@@ -157,7 +157,7 @@ async def _check_start_limit(bus: Bus, unit: Listed, starts: Starts) -> None:
     if counted >= burst:
         raise _NotBegun(
             Outcome.REFUSED,
-            f"systemd's start limit: {unit.id} was started {counted} times within {interval:g} s, {burst} are allowed; "
+            f"systemd's start limit: {unit.id} has used {counted} of {burst} starts within {interval:g} s; "
             "a restart would only stop it",
         )
 
@@ -197,8 +197,9 @@ def journal_starts(unit: str, interval: float) -> list[float]:
 
 
 async def _queue(bus: Bus, unit: Listed) -> str:
-    """The path of the restart's job."""
+    """The path of the restart's job. The reference lasts as long as our connection: systemd forgets a stopped unit."""
     try:
+        await bus.call(MANAGER, "RefUnit", "s", unit.id)
         return str((await bus.call(MANAGER, "TryRestartUnit", "ss", unit.id, "fail"))[0])
     except CallError as error:
         raise _NotBegun(Outcome.REFUSED, f"systemd refuses to restart {unit.id}: {error}") from error
@@ -267,7 +268,7 @@ async def _timeout(bus: Bus, unit: Listed, name: str, fallback: float) -> float:
 async def _judge(bus: Bus, unit: Listed, result: str, detail: dict[str, Any]) -> tuple[Outcome, str]:
     state = await _state(bus, unit)
     detail["new_invocation_id"] = new = await bus.invocation_id(unit.path)
-    anew = new != detail["old_invocation_id"]
+    anew = new not in ("", detail["old_invocation_id"])
     if anew and state in RESTARTABLE:
         return Outcome.DONE, f"{unit.id} was restarted" + (", after SIGKILL" if detail["killed"] else "")
     if state in ("inactive", "deactivating") and not anew:

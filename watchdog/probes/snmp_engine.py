@@ -3,7 +3,7 @@
 Rules of this file: an engine lives as long as the daemon (it remembers each agent's engine id, boots and time, so that
 a request needs no discovery), one for each distinct user with its passwords, for pysnmp knows one password to a name;
 services with the same user share it. An engine does no I/O and has no timer of its own here: `Dispatcher` gives each
-message to the probe that is being served, and ticks only then.
+message to the probe that is being served, and its clock is set right only then.
 
 `cryptography` (10 MiB) is kept out until a user with privacy is asked for: pysnmp imports it wherever it is installed,
 and goes on without it.
@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 from watchdog.probes import snmp_value
@@ -65,8 +66,10 @@ PRIVACY = {
     "AES192C": config.USM_PRIV_CFB192_AES,
     "AES256C": config.USM_PRIV_CFB256_AES,
 }
-TICK_S = 1.0  # at the least, between two ticks
-EXPIRY_S = 60.0  # after which, at the least, an engine forgets a request without an answer: longer than any deadline
+TICK_S = 1.0
+MOST_TICKS = 600
+EXPIRY_S = 30.0  # after which an engine forgets a request without an answer: the longest that a probe is waited for
+ADDRESS = ("127.0.0.1", 161)  # an engine wants one for each agent; here it is never sent to
 
 
 class Transport(AbstractTransport):  # type: ignore[misc]
@@ -76,26 +79,47 @@ class Transport(AbstractTransport):  # type: ignore[misc]
 
 
 class Dispatcher(AbstractTransportDispatcher):  # type: ignore[misc]
-    """Where an engine's messages go: to whoever is being served right now."""
+    """Where an engine's messages go: to whoever is being served right now. And its clock."""
 
     def __init__(self) -> None:
         super().__init__()
         self.set_timer_resolution(TICK_S)
         self.send: Callable[[bytes], object] = lambda _: None
+        self._ticked = time.monotonic()
 
     def send_message(self, message: bytes, domain: tuple[int, ...], address: Any) -> None:
         """Called by the engine."""
         self.send(message)
 
+    def catch_up(self) -> None:
+        """Tick as often as time went by: what an engine keeps for 300 s then goes after 300 s."""
+        now = time.monotonic()
+        self._ticked = max(self._ticked, now - MOST_TICKS * TICK_S)
+        while self._ticked + TICK_S <= now:
+            self._ticked += TICK_S
+            self.handle_timer_tick(self._ticked)
+
+
+class Agent:
+    """What an engine calls an agent: a name, and a transport domain that is nobody else's."""
+
+    def __init__(self, engine: SnmpEngine, number: int) -> None:
+        self.name = f"agent{number}"
+        self.domain = (*config.SNMP_UDP_DOMAIN, number)
+        self.known = False  # the engine has learnt its id
+        engine.transport_dispatcher.register_transport(self.domain, Transport())
+        config.add_target_address(engine, self.name, self.domain, ADDRESS, "user", EXPIRY_S * 100, retryCount=0)
+
 
 class User:
-    """One user with its passwords, and the engine that knows it."""
+    """One user with its passwords, the engine that knows it, and the agents that the engine knows."""
 
     def __init__(self, settings: Settings) -> None:
         self.engine = SnmpEngine()
         self.dispatcher = Dispatcher()
         self.engine.register_transport_dispatcher(self.dispatcher)
-        self._targets: dict[Place, tuple[str, tuple[int, ...]]] = {}
+        self._agents: dict[Place, Agent] = {}
+        self._numbers = count()
         level = "noAuthNoPriv"
         keys: list[Any] = [config.USM_AUTH_NONE, None, config.USM_PRIV_NONE, None]
         if settings.auth_password is not None:
@@ -108,19 +132,17 @@ class User:
         config.add_v3_user(self.engine, settings.username, *keys)
         config.add_target_parameters(self.engine, "user", settings.username, level)
 
-    def target(self, place: Place) -> tuple[str, tuple[int, ...]]:
-        """The name that the engine knows an agent by, and its transport domain."""
-        if place not in self._targets:
-            _, address = place
-            name = f"agent{len(self._targets)}"
-            # The domain is only a name here, one for each agent; the address is never used to send.
-            domain = (*config.SNMP_UDP_DOMAIN, len(self._targets))
-            self.dispatcher.register_transport(domain, Transport())
-            config.add_target_address(
-                self.engine, name, domain, ("127.0.0.1", address[1]), "user", EXPIRY_S * 100, retryCount=0
-            )
-            self._targets[place] = name, domain
-        return self._targets[place]
+    def agent(self, place: Place) -> Agent:
+        """The agent at an address."""
+        if place not in self._agents:
+            self._agents[place] = Agent(self.engine, next(self._numbers))
+        return self._agents[place]
+
+    def forget(self, place: Place) -> None:
+        """An agent that keeps silent may be another one by now (reinstalled): an engine never finds that out itself."""
+        agent = self._agents.pop(place)
+        config.delete_target_address(self.engine, agent.name)
+        self.dispatcher.unregister_transport(agent.domain)
 
 
 _users: dict[tuple[Any, ...], User] = {}
@@ -153,31 +175,37 @@ class UserTalk:
 
     def __init__(self, settings: Settings, place: Place, oid: str) -> None:
         self._user = user(settings)
-        self._target, self._domain = self._user.target(place)
-        self._address = UdpTransportAddress(("127.0.0.1", place[1][1]))
+        self._place = place
+        self._agent: Agent | None = None
         self._oid = oid
         self._answer: Answer | None = None
 
     def request(self, send: Callable[[bytes], object]) -> None:
-        """A new request each time: an engine that heard nothing knows no other way."""
+        """A new request each time; the second begins anew with an agent that did not answer the first."""
+        if self._agent is not None and self._agent.known and self._agent is self._user.agent(self._place):
+            self._user.forget(self._place)
+        self._agent = self._user.agent(self._place)
         self._user.dispatcher.send = send
-        self._user.dispatcher.handle_timer_tick(time.time())
+        self._user.dispatcher.catch_up()
         GetCommandGenerator().send_varbinds(
-            self._user.engine, self._target, None, "", ((ObjectName(self._oid), Null("")),), self._done
+            self._user.engine, self._agent.name, None, "", ((ObjectName(self._oid), Null("")),), self._done
         )
 
     def answer(self, data: bytes, send: Callable[[bytes], object]) -> Answer | None:
         """What the engine made of a message."""
+        assert self._agent is not None
         self._user.dispatcher.send = send
         engine = self._user.engine
-        engine.message_dispatcher.receive_message(engine, self._domain, self._address, data)
+        engine.message_dispatcher.receive_message(engine, self._agent.domain, UdpTransportAddress(ADDRESS), data)
         return self._answer
 
     def _done(
         self, engine: Any, handle: Any, indication: Any, status: Any, index: Any, values: Any, context: Any
     ) -> None:
         """Called by the engine, also for a request that it gave up."""
+        assert self._agent is not None
         if indication is None:
+            self._agent.known = True
             self._answer = snmp_value.answer(status, values)
         elif not isinstance(indication, errind.RequestTimedOut):
             self._answer = Answer(refusal=str(indication))
