@@ -60,7 +60,8 @@ def at_most_a(what: str, ours: float, theirs: float, part: int) -> Bar:
 
 def times(theirs: float, ours: float) -> str:
     """How many times ours the other one is."""
-    return f"{theirs / ours:.3g}x"
+    ratio = theirs / ours
+    return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
 
 
 def percentile(values: Sequence[float], share: float) -> float:

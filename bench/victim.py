@@ -32,9 +32,7 @@ class Victim:
 
     def wait_interrupted(self, before: list[int]) -> None:
         """Until every thread had another EINTR, and sleeps again. Raises `TimeoutError`."""
-        until(
-            lambda: all(now > then for now, then in zip(self.interrupts(), before, strict=True)), 5, "EINTR for each"
-        )
+        until(lambda: all(now > then for now, then in zip(self.interrupts(), before, strict=True)), 5, "EINTR for each")
         self.wait_asleep()
 
     def wait_asleep(self) -> None:

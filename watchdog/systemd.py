@@ -246,7 +246,6 @@ class Units:
         self._listening: set[str] = set()  # names asked for whose signals we get
         self._paths: dict[str, str] = {}  # of the units listened to, by their own names
         self._heard = 0  # signals so far: a reading that one fell into is read again
-        self._renewed = False  # systemd itself came anew: our subscription may be lost
         self.reads = 0  # how often systemd was really asked; for measuring
 
     async def __aenter__(self) -> Self:
@@ -258,13 +257,12 @@ class Units:
     async def connect(self) -> None:
         """Connect and subscribe, or see that this still holds. Raises `BusUnavailable`; the next call tries anew."""
         async with self._opening:
-            if self._bus.connected and True:
+            if self._bus.connected:
                 return
             await self._forget()
             await self._bus.open()
             try:
                 await self._bus.match(sender=SYSTEMD, interface=MANAGER, member="Reloading")
-                await self._bus.match(sender=DBUS, member="NameOwnerChanged", arg0=SYSTEMD)
                 await self._bus.subscribe()
             except BaseException:
                 await self._forget()
@@ -318,8 +316,7 @@ class Units:
 
     def _changed(self, path: str, member: str, body: list[Any]) -> None:
         self._heard += 1
-        if member in ("Reloading", "NameOwnerChanged"):  # any unit may differ now, and an alias may name another one
-            self._renewed = self._renewed or member == "NameOwnerChanged"
+        if member == "Reloading":  # any unit may differ now, and an alias may name another one
             self._listening.clear()
             self._readings.clear()
             return
@@ -331,7 +328,6 @@ class Units:
         self._readings.clear()
         self._listening.clear()
         self._paths.clear()
-        self._renewed = False
         await self._bus.close()
 
 

@@ -12,6 +12,7 @@ import statistics
 import struct
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from tests.helper.conftest import Start
 from tests.helper.victims import Counts, Victim, until
 from watchdog.helper import threads, worker
 from watchdog.helper.nudge import nudge
+from watchdog.helper.ptrace import PTRACE_SEIZE, Tracer, request
 from watchdog.helper.worker import Worker
 from watchdog.model import Epoch
 
@@ -138,7 +140,7 @@ def test_a_stopped_process_is_refused_and_stays_stopped(start: Start) -> None:
 def test_a_traced_thread_is_refused(start: Start) -> None:
     victim = start("wait:1")
     [tid] = [task.name for task in victim.tasks() if task.name != str(victim.pid)]
-    code = f"from watchdog.helper.ptrace import *; request(PTRACE_SEIZE, {tid}); print(flush=True); input()"
+    code = f"from watchdog.helper.ptrace import PTRACE_SEIZE, request; request(PTRACE_SEIZE, {tid}); print(flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=HERE
     ) as tracer:
@@ -277,6 +279,51 @@ def test_signals_survive_a_tracer_that_is_killed(start: Start, victim_program: P
     until(lambda: victim.counts().signals == 20_000, f"all signals, but {victim.counts()}")
     assert victim.counts().repeated == 0
     assert kills > 5
+
+
+def test_a_tracer_killed_between_a_signal_s_stop_and_the_detach_does_not_lose_it(start: Start) -> None:
+    victim = start()
+    ending = worker.run(lambda: _look_at_a_signal_and_die(victim.pid), 5.0)
+    assert "signal 9" in ending.error
+    assert victim.counts() == Counts(0, 1, 0)
+
+
+def _look_at_a_signal_and_die(pid: int) -> None:
+    with Tracer() as tracer:
+        request(PTRACE_SEIZE, pid)
+        os.kill(pid, signal.SIGRTMIN)
+        seen = tracer._stop(pid, time.perf_counter_ns() + 2_000_000_000)
+        os.kill(os.getpid(), signal.SIGKILL if seen == signal.SIGRTMIN else signal.SIGABRT)
+
+
+def test_a_thread_that_does_not_stop_in_time_is_let_go_by_the_end_of_its_tracer(start: Start) -> None:
+    """The parent of a vfork sleeps in state D until its child is gone."""
+    victim = start("vfork")
+    until(lambda: "D" in victim.states(), "in vfork")
+    ending = worker.run(lambda: _nudge_thread(victim.pid), 5.0)
+    assert ending.error.startswith("NotStopped: ")
+    assert victim.process.communicate(timeout=5.0) == ("on\n", None)
+    assert victim.process.returncode == 0
+
+
+def _nudge_thread(tid: int) -> int:
+    with Tracer() as tracer:
+        return tracer.nudge(tid, lambda: True, 0.05)
+
+
+def test_a_thread_that_has_left_its_epoll_wait_is_not_interrupted(start: Start) -> None:
+    victim = start("read:1")
+    before = switches(victim)
+    [tid] = map(int, before)
+    ending = worker.run(lambda: _nudge_if_it_waits(victim.pid, tid), 5.0)
+    assert ending.error.startswith("Awake: ")
+    assert switches(victim) == before
+
+
+def _nudge_if_it_waits(pid: int, tid: int) -> int:
+    task = os.open(f"/proc/{pid}/task/{tid}", os.O_PATH)
+    with Tracer() as tracer:
+        return tracer.nudge(tid, lambda: threads.epoll_wait(task) is not None, 1.0)
 
 
 def test_a_nudge_killed_at_any_moment_leaves_every_thread_running(start: Start) -> None:

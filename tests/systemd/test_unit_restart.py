@@ -84,9 +84,22 @@ async def test_a_unit_stopped_by_its_operator_in_the_middle_of_a_restart_stays_s
     unit = machine.add_unit("contested.service", SLEEPER + "ExecStop=/bin/sleep 1\n", start=True)
     restarting = asyncio.create_task(restart(machine, unit))
     await asyncio.to_thread(machine.wait_until, unit, "deactivating")
-    await asyncio.to_thread(machine.systemctl, "stop", unit)
+    await asyncio.to_thread(machine.systemctl, "stop", "--no-block", unit)  # nobody but us holds it in memory then
     done = await restarting
     assert done.reason == "contested.service was stopped by somebody else meanwhile, and is left so"
+    assert done.outcome is Outcome.REFUSED
+    machine.wait_until(unit, "inactive")
+
+
+async def test_a_unit_stopped_by_its_operator_just_before_the_restart_stays_stopped(machine: Machine) -> None:
+    unit = machine.add_unit("just-stopped.service", SLEEPER, start=True)
+
+    def stop_it(_unit: str, _interval: float) -> list[float]:  # called after the last look at its state
+        machine.systemctl("stop", unit)
+        return []
+
+    done = await try_restart(unit, starts=stop_it, address=machine.bus_address)
+    assert done.reason == "just-stopped.service was stopped by somebody else meanwhile, and is left so"
     assert (done.outcome, machine.show(unit, "ActiveState")) == (Outcome.REFUSED, "inactive")
 
 

@@ -81,6 +81,23 @@ async def test_a_queued_stop_is_told(machine: Machine, units: Units) -> None:
     assert (state.active_state, state.job) == ("deactivating", "stop")
 
 
+async def test_a_stop_that_waits_for_another_units_is_told(machine: Machine, units: Units) -> None:
+    unit = machine.add_unit("waits.service", SLEEPER, start=True)
+    above = machine.add_unit(
+        "above.service", f"[Unit]\nRequires={unit}\nAfter={unit}\n" + SLEEPER + "ExecStop=/bin/sleep 1000\n"
+    )
+    machine.systemctl("start", above)
+    await until(units, unit, lambda state: state.active_state == "active")
+    machine.systemctl("stop", "--no-block", unit)
+    queued = await until(units, unit, lambda state: state.job is not None)
+    await until(units, above, lambda state: state.active_state == "deactivating")
+    machine.systemctl("cancel")
+    cancelled = await until(units, unit, lambda state: state.job is None)
+    machine.systemctl("kill", "--signal=KILL", above)
+    assert (queued.active_state, queued.job) == ("active", "stop")
+    assert cancelled.active_state == "active"
+
+
 async def test_nothing_is_asked_of_systemd_while_nothing_changes(machine: Machine, units: Units) -> None:
     unit = machine.add_unit("quiet.service", SLEEPER, start=True)
     await until(units, unit, lambda state: state.active_state == "active")
@@ -123,10 +140,11 @@ async def test_a_name_that_no_unit_can_have_is_not_found(units: Units) -> None:
 
 async def test_a_unit_whose_file_was_deleted_while_it_runs_is_still_there(machine: Machine, units: Units) -> None:
     unit = machine.add_unit("orphaned.service", SLEEPER, start=True)
+    await until(units, unit, lambda state: state.active_state == "active")
     machine.run("rm", f"/etc/systemd/system/{unit}")
     machine.systemctl("daemon-reload")
-    state = await units.state(unit)
-    assert (state.load_state, state.active_state) == ("not-found", "active")
+    state = await until(units, unit, lambda state: state.load_state == "not-found")
+    assert state.active_state == "active"
     assert state.main_pid > 0
 
 

@@ -19,7 +19,9 @@ UNREACHABLE = 3
 @click.option("--url", default="http://127.0.0.1:9797", show_default=True, help="Where the daemon listens.")
 @click.option("--json", "as_json", is_flag=True, help="What the API says, as it says it.")
 def command(url: str, as_json: bool) -> None:
-    """Show every guarded service: its verdict, its probes, its incident.
+    """Show what the running daemon sees.
+
+    Every guarded service with its verdict, its probes, what is left of its budgets, and its incident.
 
     The exit code is 0 when all are healthy, 1 when one is not, 3 when the daemon can't be asked.
     """
@@ -47,6 +49,7 @@ def _ask(url: str) -> list[dict[str, Any]]:
 
 def _show(services: list[dict[str, Any]]) -> None:
     from rich.console import Console
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
@@ -62,11 +65,11 @@ def _show(services: list[dict[str, Any]]) -> None:
             ", ".join(f"{count} {rung}" for rung, count in service["budgets"].items()),
             _notes(service),
         )
-    Console(highlight=False).print(table)
+    console = Console(highlight=False)
+    console.print(table)
     for service in services:
-        if not service["healthy"]:
-            for reason in service["reasons"]:
-                click.echo(f"  {service['name']}: {reason}")
+        for reason in () if service["healthy"] else service["reasons"]:
+            console.print(Padding(Text(f"{service['name']}: {reason}"), (0, 0, 0, 2)))
 
 
 def _probes(probes: dict[str, dict[str, Any]]) -> str:

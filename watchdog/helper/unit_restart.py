@@ -115,6 +115,7 @@ async def _running(bus: Bus, unit: str, invocation_id: str, detail: dict[str, An
     if listed is None or not listed.found:
         raise _NotBegun(Outcome.REFUSED, f"systemd knows no unit {unit}")
     detail["unit"] = listed.id
+    pass
     if listed.job is not None:
         raise _NotBegun(Outcome.REFUSED, f"somebody else has queued a {listed.job} job for {listed.id}")
     if listed.active_state not in RESTARTABLE:
@@ -124,6 +125,14 @@ async def _running(bus: Bus, unit: str, invocation_id: str, detail: dict[str, An
     if invocation_id not in ("", now):
         raise _NotBegun(Outcome.GONE, f"{listed.id} was restarted by somebody else: the life to be ended is over")
     return listed
+
+
+async def _hold(bus: Bus, unit: Listed) -> None:
+    """Keep the unit in systemd's memory while we are connected: of one that has stopped it forgets what we must know."""
+    try:
+        await bus.call(MANAGER, "RefUnit", "s", unit.id)
+    except CallError as error:
+        raise _NotBegun(Outcome.REFUSED, f"systemd refuses to restart {unit.id}: {error}") from error
 
 
 async def _check_blast_radius(bus: Bus, unit: Listed, also_restarts: Sequence[str], detail: dict[str, Any]) -> None:
@@ -197,9 +206,8 @@ def journal_starts(unit: str, interval: float) -> list[float]:
 
 
 async def _queue(bus: Bus, unit: Listed) -> str:
-    """The path of the restart's job. The reference lasts as long as our connection: systemd forgets a stopped unit."""
+    """The path of the restart's job."""
     try:
-        await bus.call(MANAGER, "RefUnit", "s", unit.id)
         return str((await bus.call(MANAGER, "TryRestartUnit", "ss", unit.id, "fail"))[0])
     except CallError as error:
         raise _NotBegun(Outcome.REFUSED, f"systemd refuses to restart {unit.id}: {error}") from error

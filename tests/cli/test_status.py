@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import pytest
+
+from tests.servers import free_port
+from watchdog.web.server import serve
+from watchdog.web.view import IncidentView, ProbeView, ServiceView
+
+HEALTHY = ServiceView(
+    name="redis",
+    mode="full",
+    verdict="healthy",
+    certainty="suspected",
+    reasons=(),
+    healthy=True,
+    sockets_alive=True,
+    restart_due=False,
+    paused=False,
+    probes={"tcp": ProbeView(type="tcp", plane="socket", kind="alive", latency_s=0.0012, reason="answered")},
+    budgets={"nudge": 5, "restart": 2},
+)
+DARK = replace(
+    HEALTHY,
+    name="nginx",
+    mode="nudge",
+    verdict="epoll_stall",
+    reasons=("every socket is dark while snmp (inside) answers",),
+    healthy=False,
+    paused=True,
+    holds=("paused",),
+    incident="0123456789abcdef",
+    probes={"tcp": ProbeView(type="tcp", plane="socket", kind="silent", latency_s=2.0)},
+)
+
+
+@dataclass
+class Daemon:
+    """What the command asks; a real server answers for it."""
+
+    shown: Sequence[ServiceView] = ()
+    address: str = ""
+    asked: list[str] = field(default_factory=list)
+
+    def services(self) -> Sequence[ServiceView]:
+        return self.shown
+
+    async def incidents(self, service: str | None, limit: int) -> Sequence[IncidentView]:
+        return ()
+
+    def ready(self) -> bool:
+        return True
+
+    def healthy(self) -> bool:
+        return True
+
+    def metrics(self, accept: str) -> tuple[bytes, str]:
+        return b"", "text/plain"
+
+
+@pytest.fixture
+async def daemon() -> AsyncIterator[Daemon]:
+    daemon = Daemon()
+    server = await serve(daemon, "127.0.0.1:0")
+    daemon.address = server.address
+    yield daemon
+    await server.close()
+
+
+async def status(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "watchdog", "status", "--url", f"http://{address}", *arguments]
+    return await asyncio.to_thread(
+        subprocess.run, command, capture_output=True, text=True, timeout=30, env={"COLUMNS": "80"}, check=False
+    )
+
+
+async def test_healthy_services_are_a_table_and_exit_0(daemon: Daemon) -> None:
+    daemon.shown = [HEALTHY]
+    done = await status(daemon.address)
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1].split() == [
+        "redis",
+        "healthy",
+        "tcp",
+        "1.2",
+        "ms",
+        "5",
+        "nudge,",
+        "2",
+        "restart",
+    ]
+
+
+async def test_a_sick_service_exits_1_and_says_why(daemon: Daemon) -> None:
+    daemon.shown = [HEALTHY, DARK]
+    done = await status(daemon.address)
+    assert done.returncode == 1
+    assert "nginx: every socket is dark while snmp (inside) answers" in done.stdout
+    assert "incident 01234567" in " ".join(done.stdout.split())
+
+
+async def test_no_line_is_wider_than_the_terminal(daemon: Daemon) -> None:
+    daemon.shown = [replace(DARK, name="a-service-with-a-rather-long-name"), HEALTHY]
+    done = await status(daemon.address)
+    assert max(len(line) for line in done.stdout.splitlines()) <= 80
+
+
+async def test_without_a_terminal_there_is_no_colour(daemon: Daemon) -> None:
+    daemon.shown = [DARK]
+    assert "\x1b" not in (await status(daemon.address)).stdout
+
+
+async def test_json_is_what_the_api_says(daemon: Daemon) -> None:
+    daemon.shown = [DARK]
+    answer = json.loads((await status(daemon.address, "--json")).stdout)
+    assert [service["verdict"] for service in answer["services"]] == ["epoll_stall"]
+
+
+async def test_a_daemon_that_is_not_there_exits_3_and_says_what_to_do() -> None:
+    done = await status(f"127.0.0.1:{free_port()}")
+    assert done.returncode == 3
+    assert "the daemon can't be asked at http://127.0.0.1:" in done.stderr
+    assert "Connection refused" in done.stderr
+    assert "systemctl status epoll-watchdog" in done.stderr
