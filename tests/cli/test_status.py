@@ -84,7 +84,7 @@ async def test_healthy_services_are_a_table_and_exit_0(daemon: Daemon) -> None:
     daemon.shown = [HEALTHY]
     done = await status(daemon.address)
     assert done.returncode == 0
-    assert done.stdout.splitlines()[1].split() == [
+    assert " ".join(done.stdout.splitlines()[1].split()) == "redis healthy tcp 1.2 ms 5 nudge, 2 restart"
         "redis",
         "healthy",
         "tcp",

@@ -115,7 +115,7 @@ async def _running(bus: Bus, unit: str, invocation_id: str, detail: dict[str, An
     if listed is None or not listed.found:
         raise _NotBegun(Outcome.REFUSED, f"systemd knows no unit {unit}")
     detail["unit"] = listed.id
-    pass
+    await _hold(bus, listed)
     if listed.job is not None:
         raise _NotBegun(Outcome.REFUSED, f"somebody else has queued a {listed.job} job for {listed.id}")
     if listed.active_state not in RESTARTABLE:
@@ -208,7 +208,7 @@ def journal_starts(unit: str, interval: float) -> list[float]:
 async def _queue(bus: Bus, unit: Listed) -> str:
     """The path of the restart's job."""
     try:
-        return str((await bus.call(MANAGER, "TryRestartUnit", "ss", unit.id, "fail"))[0])
+        return str((await bus.call(MANAGER, "TryRestartUnit", "ss", unit.id, "replace"))[0])
     except CallError as error:
         raise _NotBegun(Outcome.REFUSED, f"systemd refuses to restart {unit.id}: {error}") from error
 
