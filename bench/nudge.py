@@ -38,10 +38,10 @@ TOOLS = ("epoll-watchdog", "strace -f -p", "gdb -p -batch")
 Nudge = Callable[[], float | None]  # the longest stop in ms as the tool itself says, where it does
 
 HOW = (
-    "Medians of the rounds, the worst in brackets. A stop is measured by the kernel's record of switches, for each tool\n"
-    "alike: from a thread's switch off its CPU in state t (traced) until it sleeps again; here the longest of any thread.\n"
-    "In every round every thread had its EINTR. Ours stops one thread at a time; strace and gdb stop them all at once.\n"
-    "Our wall time has the daemon's request, the ledger's fsync and the worker's start in it."
+    "Medians of the rounds, the worst in brackets. A stop is measured by the kernel's record of switches, for each "
+    "tool alike:\nfrom a thread's switch off its CPU in state t (traced) until it sleeps again; here the longest of "
+    "any thread. In every\nround every thread had its EINTR. Ours stops one thread at a time; strace and gdb stop them "
+    "all at once. Our wall time\nhas the daemon's request, the ledger's fsync and the worker's start in it."
 )
 
 CONFIG = """\

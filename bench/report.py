@@ -55,13 +55,16 @@ def at_most(what: str, value: float, limit: float, unit: str) -> Bar:
 
 def at_most_a(what: str, ours: float, theirs: float, part: int) -> Bar:
     """A bar for our share of what another program needs: at most a `part`th of it."""
-    return Bar(what, f"1/{theirs / ours:.3g}", f"at most 1/{part}", ours * part <= theirs)
+    return Bar(what, f"1/{_short(theirs / ours)}", f"at most 1/{part}", ours * part <= theirs)
 
 
 def times(theirs: float, ours: float) -> str:
     """How many times ours the other one is."""
-    ratio = theirs / ours
-    return f"{ratio:,.0f}x" if ratio >= 100 else f"{ratio:.3g}x"
+    return f"{_short(theirs / ours)}x"
+
+
+def _short(ratio: float) -> str:
+    return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.3g}"
 
 
 def percentile(values: Sequence[float], share: float) -> float:

@@ -115,8 +115,15 @@ def is_dark(address: Address, ask: bytes, within_s: float = 0.3) -> bool:
 def interrupt(pid: int) -> None:
     """EINTR to each epoll_wait of the process, without a tracer: stop it, wait for the stop, let it go on."""
     os.kill(pid, signal.SIGSTOP)
-    until(lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T", 5, "state T")
+    until(
+        lambda: thread_states(pid) == {"T"}, 5, "state T of every thread"
+    )  # one that had not stopped yet gets no EINTR
     os.kill(pid, signal.SIGCONT)
+
+
+def thread_states(pid: int) -> set[str]:
+    """The state letters of the process' threads (proc_pid_stat(5))."""
+    return {stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")}
 
 
 class Held:

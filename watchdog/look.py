@@ -97,6 +97,9 @@ class Look:
         timeout = probe.timeout if probe.timeout is not None else self._service.policy.timeout
         waiting = self._waiting.get(name)
         if waiting is not None and not waiting.task.done():
+            # Where one of several was just answered, the others' answers are on their way: half a cure is no finding.
+            await asyncio.wait({waiting.task}, timeout=GRACE)
+        if waiting is not None and not waiting.task.done():
             return waiting.deadline.so_far(asyncio.get_running_loop().time() - waiting.began)
         self._waiting.pop(name, None)
         attempt = self._begin(probe, epoch, timeout, self.roads[name].plane)

@@ -5,7 +5,7 @@ Every call has a deadline. No state is trusted for longer than `MAX_AGE`, even w
 
 Sources: org.freedesktop.systemd1(5) for methods, properties and signals; D-Bus Specification, "Match Rules". UnitNew
 and UnitRemoved are not listened to: to read a stopped unit makes systemd load it and drop it again, which sends both,
-so each reading would ask for the next one; a start always shows in JobNew and PropertiesChanged.
+so each reading would ask for the next one. PropertiesChanged tells of jobs too, by the unit's property Job.
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ class Units:
         self._clock = clock
         self._readings: dict[str, _Reading] = {}  # by the name asked for
         self._listening: set[str] = set()  # names asked for whose signals we get
-        self._paths: dict[str, str] = {}  # of the units listened to, by their own names
+        self._matched: set[str] = set()  # paths that we asked the bus for
         self._heard = 0  # signals so far: a reading that one fell into is read again
         self.reads = 0  # how often systemd was really asked; for measuring
 
@@ -307,27 +307,23 @@ class Units:
 
     async def _listen(self, unit: str) -> None:
         listed = await self._bus.unit(unit)
-        if listed is not None and listed.id not in self._paths:
+        if listed is not None and listed.path not in self._matched:
             await self._bus.match(sender=SYSTEMD, interface=PROPERTIES, member="PropertiesChanged", path=listed.path)
-            await self._bus.match(sender=SYSTEMD, interface=MANAGER, member="JobNew", arg2=listed.id)
-            await self._bus.match(sender=SYSTEMD, interface=MANAGER, member="JobRemoved", arg2=listed.id)
-            self._paths[listed.id] = listed.path
+            self._matched.add(listed.path)
         self._listening.add(unit)
 
-    def _changed(self, path: str, member: str, body: list[Any]) -> None:
+    def _changed(self, path: str, member: str, _body: list[Any]) -> None:
         self._heard += 1
         if member == "Reloading":  # any unit may differ now, and an alias may name another one
             self._listening.clear()
             self._readings.clear()
             return
-        if member in ("JobNew", "JobRemoved"):
-            path = self._paths.get(body[2], "")
         self._readings = {unit: reading for unit, reading in self._readings.items() if reading.path != path}
 
     async def _forget(self) -> None:
         self._readings.clear()
         self._listening.clear()
-        self._paths.clear()
+        self._matched.clear()
         await self._bus.close()
 
 

@@ -24,7 +24,7 @@
 
 #define VALUES 65536
 
-static atomic_long eintrs, signals, repeated;
+static atomic_long begun, eintrs, signals, repeated;
 static atomic_char seen[VALUES];
 static pthread_mutex_t mutex = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t never = PTHREAD_COND_INITIALIZER;
@@ -57,6 +57,7 @@ static void *thread(void *argument)
 	int epoll = epoll_create1(EPOLL_CLOEXEC), ends[2];
 	char byte;
 
+	begun++;
 	if (!strcmp(kind, "read")) {
 		if (pipe(ends) == 0)
 			while (read(ends[0], &byte, 1) < 0);
@@ -102,6 +103,7 @@ int main(int count, char **arguments)
 	struct sigaction action = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO};
 	pthread_attr_t small;
 	char line[64];
+	long made = 0;
 
 	if (count == 4 && !strcmp(arguments[1], "send"))
 		return sender(atoi(arguments[2]), atoi(arguments[3]));
@@ -115,10 +117,12 @@ int main(int count, char **arguments)
 		int number = atoi(strtok(NULL, ":"));
 		pthread_t created;
 
-		while (number--)
+		for (; number--; made++)
 			if (pthread_create(&created, &small, thread, kind))
 				return 1;
 	}
+	while (begun < made)
+		sched_yield();
 	puts("ready");
 	fflush(stdout);
 	for (;;) {

@@ -15,7 +15,7 @@ import pytest
 
 from tests.integration.guarding import ENVIRONMENT, Guarding, demo_table, guarding, kinds
 from tests.servers import until
-from tests.stall import LINE, held
+from tests.stall import LINE, held, thread_states
 from watchdog.demo import child
 
 
@@ -31,10 +31,6 @@ def stall_until_the_nudge_is_under_way(guard: Guarding, service: child.Service) 
     service.lose_wakeup()
     assert service.next_event().name == "lost"
     guard.wait_record("demo", "acting")
-
-
-def thread_states(pid: int) -> set[str]:
-    return {stat.read_text().rpartition(")")[2].split()[0] for stat in Path(f"/proc/{pid}/task").glob("*/stat")}
 
 
 def test_a_killed_brain_leaves_an_incident_that_the_next_start_takes_up(service: child.Service, tmp_path: Path) -> None:

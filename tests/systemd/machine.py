@@ -1,14 +1,14 @@
 """A real systemd for tests: a throw-away overlay of this very host, booted in a container in about a second.
 
-The overlay's lower side is `/`, its upper side a tmpfs, both mounted in a mount namespace that ends with the
-container's last process; and the container ends with this one (PDEATHSIG). So nothing stays behind, whatever happens
-here, but two empty cgroups where this process itself is killed.
+The overlay has `/` below and a tmpfs above, mounted in a mount namespace of its own; and systemd-nspawn
+is the first process of a PID namespace that ends with this process (PDEATHSIG): so nothing stays behind, whatever
+happens here, but two empty cgroups where this process itself is killed.
 
 The container has its own PID, network and mount namespaces and cgroup v2 (FreezeUnit works). Its system bus can also be
 reached from outside, by `bus_address`: uid 0 is the same there. The repository is mounted read-only at its own path.
 Only D-Bus and the journal are booted; what else Debian has enabled on this host is masked, see `MASKED`.
 
-Sources: systemd-nspawn(1), sd_notify(3) (READY=1, and nspawn's X_NSPAWN_LEADER_PID=), nsenter(1).
+Sources: systemd-nspawn(1), sd_notify(3) (READY=1), nsenter(1).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import socket
 import subprocess
 import time
@@ -47,7 +46,7 @@ MASKED = {
 BOOT = """
 set -eu
 base=$1 cgroup=$2 repository=$3
-echo $$ >"$cgroup/cgroup.procs"
+echo 0 >"$cgroup/cgroup.procs"
 mount -t tmpfs -o size=1g,mode=755 tmpfs "$base/disk"
 mkdir "$base/disk/upper" "$base/disk/work" "$base/disk/root"
 cp -a "$base/upper/." "$base/disk/upper"
@@ -131,9 +130,18 @@ def booted(base: Path, *, keep: frozenset[str] = frozenset()) -> Iterator[Machin
     _prepare(base / "upper", keep)
     notify = _notify_socket(base / "notify")
     with _own_cgroup() as cgroup, (base / "console").open("wb") as console:
-        argv = ["unshare", "--mount", "sh", "-c", BOOT, "boot", str(base), str(cgroup), str(REPOSITORY)]
-        nspawn = subprocess.Popen(
-            ["setpriv", "--pdeathsig", "KILL", *argv],
+        around = [
+            "setpriv",
+            "--pdeathsig=KILL",
+            "unshare",
+            "--mount",
+            "--pid",
+            "--mount-proc",
+            "--fork",
+            "--kill-child=KILL",
+        ]
+        container = subprocess.Popen(
+            [*around, "sh", "-c", BOOT, "boot", str(base), str(cgroup), str(REPOSITORY)],
             env={
                 "PATH": os.environ["PATH"],
                 "NOTIFY_SOCKET": str(base / "notify"),
@@ -143,13 +151,13 @@ def booted(base: Path, *, keep: frozenset[str] = frozenset()) -> Iterator[Machin
             stdout=console,
             stderr=console,
         )
-        leader = 0
         try:
             with notify:  # closed after the boot: PID 1 goes on to notify, and would wait for a reader for ever
-                leader = _await_boot(notify, nspawn, base / "console")
-            yield Machine(leader)
+                _await_boot(notify, container, base / "console")
+            yield Machine(_leader(container.pid))
         finally:
-            _end(nspawn, leader)
+            container.kill()
+            container.wait()
 
 
 def _prepare(upper: Path, keep: frozenset[str]) -> None:
@@ -200,31 +208,22 @@ def _notify_socket(path: Path) -> socket.socket:
     return notify
 
 
-def _await_boot(notify: socket.socket, nspawn: subprocess.Popen[bytes], console: Path) -> int:
-    """Read nspawn's notifications until its systemd has booted; the PID of the container's PID 1."""
-    said: dict[str, str] = {}
+def _await_boot(notify: socket.socket, container: subprocess.Popen[bytes], console: Path) -> None:
+    """Wait until nspawn tells that the systemd in it has booted."""
     deadline = time.monotonic() + BOOT_TIMEOUT
-    while "READY" not in said or "X_NSPAWN_LEADER_PID" not in said:
-        if nspawn.poll() is not None or time.monotonic() > deadline:
+    said = ""
+    while "READY=1" not in said.splitlines():
+        if container.poll() is not None or time.monotonic() > deadline:
             tail = console.read_text(errors="replace")[-4000:]
-            raise BootFailed(f"no systemd within {BOOT_TIMEOUT:g} s; exit code {nspawn.poll()}:\n{tail}")
+            raise BootFailed(f"no systemd within {BOOT_TIMEOUT:g} s; exit code {container.poll()}:\n{tail}")
         with contextlib.suppress(TimeoutError):
-            said |= dict(line.split("=", 1) for line in notify.recv(4096).decode().splitlines() if "=" in line)
-    return int(said["X_NSPAWN_LEADER_PID"])
+            said = notify.recv(4096).decode()
 
 
-def _end(nspawn: subprocess.Popen[bytes], leader: int) -> None:
-    """Kill the container: with its PID 1 the kernel ends all of it. An orderly shutdown has nothing to save."""
-    if leader:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(leader, signal.SIGKILL)
-    else:
-        nspawn.kill()
-    try:
-        nspawn.wait(10)
-    except subprocess.TimeoutExpired:
-        nspawn.kill()
-        nspawn.wait()
+def _leader(unshare: int) -> int:
+    """The container's PID 1, as numbered here: unshare's only child is nspawn, and nspawn's is systemd."""
+    nspawn = int(Path(f"/proc/{unshare}/task/{unshare}/children").read_text())
+    return int(Path(f"/proc/{nspawn}/task/{nspawn}/children").read_text())
 
 
 def missing() -> str:

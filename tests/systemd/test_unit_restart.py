@@ -103,6 +103,21 @@ async def test_a_unit_stopped_by_its_operator_just_before_the_restart_stays_stop
     assert (done.outcome, machine.show(unit, "ActiveState")) == (Outcome.REFUSED, "inactive")
 
 
+async def test_a_stop_queued_just_before_the_restart_wins(machine: Machine) -> None:
+    unit = machine.add_unit("to-be-stopped.service", SLEEPER, start=True)
+    above = machine.add_unit("stops-first.service", f"[Unit]\nRequires={unit}\nAfter={unit}\n" + STUBBORN, start=True)
+
+    def queue_a_stop(_unit: str, _interval: float) -> list[float]:
+        machine.systemctl("stop", "--no-block", unit)
+        return []
+
+    done = await try_restart(unit, also_restarts=[above], starts=queue_a_stop, address=machine.bus_address)
+    machine.systemctl("kill", "--signal=KILL", above)
+    assert done.outcome is Outcome.REFUSED
+    assert done.reason.startswith(f"systemd refuses to restart {unit}: Transaction for {unit}/")
+    machine.wait_until(unit, "inactive")
+
+
 async def test_another_life_than_the_one_to_be_ended_is_left_alone(machine: Machine) -> None:
     unit = machine.add_unit("reborn.service", SLEEPER, start=True)
     before = machine.show(unit, "InvocationID")

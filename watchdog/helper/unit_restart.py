@@ -128,7 +128,7 @@ async def _running(bus: Bus, unit: str, invocation_id: str, detail: dict[str, An
 
 
 async def _hold(bus: Bus, unit: Listed) -> None:
-    """Keep the unit in systemd's memory while we are connected: of one that has stopped it forgets what we must know."""
+    """Keep it in systemd's memory while we are connected: of a unit that has stopped it forgets what we must know."""
     try:
         await bus.call(MANAGER, "RefUnit", "s", unit.id)
     except CallError as error:
@@ -208,7 +208,7 @@ def journal_starts(unit: str, interval: float) -> list[float]:
 async def _queue(bus: Bus, unit: Listed) -> str:
     """The path of the restart's job."""
     try:
-        return str((await bus.call(MANAGER, "TryRestartUnit", "ss", unit.id, "replace"))[0])
+        return str((await bus.call(MANAGER, "TryRestartUnit", "ss", unit.id, "fail"))[0])
     except CallError as error:
         raise _NotBegun(Outcome.REFUSED, f"systemd refuses to restart {unit.id}: {error}") from error
 

@@ -1,0 +1,103 @@
+"""The helper's server in a process of its own, with the test's config and, where it wants them, the test's verbs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import traceback
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tests.helper.victims import Victim
+from watchdog.helper.protocol import Reply, Request, encode_request, parse_reply
+from watchdog.helper.server import VERBS, Server, Verb
+
+BUDGET = {"nudge": {"burst": 5, "interval": 3600.0}, "restart": {"burst": 2, "interval": 3600.0}}
+
+
+@dataclass(slots=True)
+class Helper:
+    """A running server and the brain's end of its connection."""
+
+    pid: int
+    peer: socket.socket
+    config: Path
+    ledger: Path
+    _rest: bytes = b""
+    _kept: dict[int, Reply] = field(default_factory=dict)
+
+    def ask(self, number: int, verb: str, service: str = "", victim: Victim | None = None) -> None:
+        """Send a request."""
+        epoch = victim.epoch if victim else None
+        pinned = (epoch.pid, epoch.start_time) if epoch else (0, 0)
+        self.peer.sendall(encode_request(Request(number, verb, service, *pinned)))
+
+    def reply(self) -> Reply:
+        """The next reply, whatever it answers."""
+        while b"\n" not in self._rest:
+            data = self.peer.recv(65536)
+            assert data, "the helper ended"
+            self._rest += data
+        line, _, self._rest = self._rest.partition(b"\n")
+        return parse_reply(line)
+
+    def call(self, verb: str, service: str = "", victim: Victim | None = None) -> Reply:
+        """A request and its reply."""
+        self.ask(1, verb, service, victim)
+        return self.reply()
+
+    def serve_only(self, **services: Mapping[str, Any]) -> None:
+        """Exchange the config."""
+        write_config(self.config, services)
+
+
+def pidfile_service(directory: Path, name: str, pid: int, **more: Any) -> dict[str, Any]:
+    """A service of the config, named by a pidfile."""
+    pidfile = directory / f"{name}.pid"
+    pidfile.write_text(f"{pid}\n")
+    plain: dict[str, Any] = {"unit": None, "pidfile": str(pidfile), "restart_command": [], "also_restarts": []}
+    return plain | {"budget": BUDGET} | more
+
+
+def write_config(path: Path, services: Mapping[str, Mapping[str, Any]]) -> None:
+    """What `python -m watchdog.config --for-helper` would print, as a file."""
+    draft = path.with_suffix(".new")
+    draft.write_text(json.dumps({"files": [str(path)], "services": services}))
+    draft.rename(path)
+
+
+@contextlib.contextmanager
+def helper(
+    directory: Path,
+    services: Mapping[str, Mapping[str, Any]],
+    *,
+    ledger: Path | None = None,
+    verbs: Mapping[str, Verb] = VERBS,
+) -> Iterator[Helper]:
+    """A helper that serves these. It is killed at the end, whatever happens."""
+    config = directory / "helper-config.json"
+    write_config(config, services)
+    ledger = ledger or directory / "ledger.json"
+    ours, theirs = socket.socketpair()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            ours.close()
+            Server(theirs, str(config), str(ledger), lambda: json.loads(config.read_text()), verbs).serve()
+            os._exit(0)
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+    theirs.close()
+    ours.settimeout(10.0)
+    with ours:
+        try:
+            yield Helper(pid, ours, config, ledger)
+        finally:
+            ours.close()
+            os.kill(pid, 9)
+            os.waitpid(pid, 0)
