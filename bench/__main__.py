@@ -10,11 +10,11 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 
-from bench import nudge, probes
+from bench import healing, memory, nudge, probes
 from bench.needs import Missing
 from bench.report import RESULTS, Section, machine, write
 
-SECTIONS: Mapping[str, Callable[..., Section]] = {"a": nudge.run, "b": probes.run}
+SECTIONS: Mapping[str, Callable[..., Section]] = {"a": nudge.run, "b": probes.run, "c": memory.run, "d": healing.run}
 
 
 def main() -> int:

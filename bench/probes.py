@@ -28,10 +28,12 @@ PART = 3
 
 HOW = (
     "CPU time (user and system) of the prober's own process for one probe: the median of the batches, the worst in "
-    "brackets.\nBack to back is the cheapest that either side can do; at a steady rate each probe begins from sleep. "
-    "Blackbox has\nno prober for Unix sockets. What the daemon adds to a probe (diagnosis, metrics, API) is in (c)."
+    "brackets.\nA round of ours has this one probe and the check of the service's process; \"alone\" is the probe's "
+    "function without it. Back\nto back is the cheapest that either side can do; at a steady rate each probe begins "
+    "from sleep. Blackbox has no prober for\nUnix sockets. What the daemon adds to a round (diagnosis, metrics, API) "
+    "is in (c)."
 )
-COLUMNS = ("probe", "pace", "probes", "ours us", "peer", "peer us", "peer to ours")
+COLUMNS = ("probe", "pace", "batches", "our round us", "alone us", "peer", "peer us", "to our round", "to alone")
 
 CONFIG = """\
 state_directory = "{directory}/state"
@@ -88,15 +90,25 @@ class Side:
         return (cpu_seconds(self.pid) - before) / count * 1e6
 
 
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """Of one kind of probe: our round, our probe alone, and the peer."""
+
+    round: Side
+    alone: Side
+    peer: Side | None
+
+
 @dataclass(slots=True)
 class Found:
     """What the batches of one kind of probe at one pace came to, in microseconds."""
 
     kind: str
     pace: Pace
-    peer: str
-    ours: list[float] = field(default_factory=list)
-    theirs: list[float] = field(default_factory=list)
+    round: list[float] = field(default_factory=list)
+    alone: list[float] = field(default_factory=list)
+    peer: list[float] = field(default_factory=list)
+    peer_name: str = "–"
 
 
 class NotAlive(Exception):
@@ -114,7 +126,7 @@ def run(*, quick: bool) -> Section:
         prometheus_snmp_exporter="prometheus-snmp-exporter",
     )
     with tempfile.TemporaryDirectory(prefix="epoll-watchdog-bench-") as name, _sides(Path(name)) as sides:
-        found = [_measure(kind, *sides[kind], pace) for kind in sides for pace in _paces(quick)]
+        found = [_measure(kind, sides[kind], pace) for kind in sides for pace in _paces(quick)]
     return Section("(b) CPU of a probe", HOW, COLUMNS, tuple(map(_row, found)), tuple(_bars(found)))
 
 
@@ -122,16 +134,18 @@ def _paces(quick: bool) -> tuple[Pace, Pace]:
     return QUICK if quick else (BACK_TO_BACK, STEADY)
 
 
-def _measure(kind: str, ours: Side, theirs: Side | None, pace: Pace) -> Found:
+def _measure(kind: str, sides: Sides, pace: Pace) -> Found:
     """Batch by batch, in turn."""
-    found = Found(kind, pace, theirs.name if theirs else "–")
-    for side in (ours, theirs):
-        if side is not None:
-            side.take(WARM_UP, 0.0)
+    found = Found(kind, pace)
+    taking = [(sides.round, found.round), (sides.alone, found.alone)]
+    if sides.peer is not None:
+        found.peer_name = sides.peer.name
+        taking.append((sides.peer, found.peer))
+    for side, _ in taking:
+        side.take(WARM_UP, 0.0)
     for _ in range(pace.batches):
-        found.ours.append(ours.cost(pace.count, pace.interval))
-        if theirs is not None:
-            found.theirs.append(theirs.cost(pace.count, pace.interval))
+        for side, costs in taking:
+            costs.append(side.cost(pace.count, pace.interval))
     return found
 
 
@@ -139,7 +153,7 @@ def _measure(kind: str, ours: Side, theirs: Side | None, pace: Pace) -> Found:
 
 
 @contextmanager
-def _sides(directory: Path) -> Iterator[dict[str, tuple[Side, Side | None]]]:
+def _sides(directory: Path) -> Iterator[dict[str, Sides]]:
     """For each kind of probe, us and the peer."""
     with ExitStack() as servers:
         to = (
@@ -154,18 +168,21 @@ def _sides(directory: Path) -> Iterator[dict[str, tuple[Side, Side | None]]]:
         http = _scraping(peers.BLACKBOX, blackbox, peers.probe_path("http", to[1].url), b"\nprobe_success 1\n")
         uptime = _scraping(peers.SNMP, snmp, peers.snmp_path(to[2].address), b"\nsysUpTime ")
         theirs: dict[str, Side | None] = {"tcp": tcp, "http": http, "unix": None, "snmp": uptime}
-        yield {kind: (_ordering(prober, kind), peer) for kind, peer in theirs.items()}
+        yield {
+            kind: Sides(_ordering(prober, kind, "round"), _ordering(prober, kind, "alone"), peer)
+            for kind, peer in theirs.items()
+        }
 
 
 def _scraping(name: str, peer: peers.Peer, path: str, success: bytes) -> Side:
     return Side(name, peer.pid, lambda count, interval: peer.take(path, success, count, interval))
 
 
-def _ordering(prober: subprocess.Popen[str], kind: str) -> Side:
+def _ordering(prober: subprocess.Popen[str], kind: str, how: str) -> Side:
     def take(count: int, interval: float) -> None:
         assert prober.stdin is not None
         assert prober.stdout is not None
-        prober.stdin.write(f"{kind} {count} {interval}\n")
+        prober.stdin.write(f"{kind} {how} {count} {interval}\n")
         prober.stdin.flush()
         if (alive := int(prober.stdout.readline())) != count:
             raise NotAlive(f"{kind}: {alive} of {count} probes found the server alive")
@@ -195,14 +212,17 @@ def _prober(directory: Path, redis: Redis, nginx: Nginx, snmpd: Snmpd) -> Iterat
 
 def _row(found: Found) -> tuple[str, ...]:
     pace = found.pace
-    row = (found.kind, pace.name, f"{pace.batches} x {pace.count}", spread(found.ours, ".0f"), found.peer)
-    if not found.theirs:
-        return (*row, "–", "–")
-    return (*row, spread(found.theirs, ".0f"), times(statistics.median(found.theirs), statistics.median(found.ours)))
+    ours = (spread(found.round, ".0f"), spread(found.alone, ".0f"))
+    row = (found.kind, pace.name, f"{pace.batches} x {pace.count}", *ours, found.peer_name)
+    if not found.peer:
+        return (*row, "–", "–", "–")
+    peer = statistics.median(found.peer)
+    beside = (times(peer, statistics.median(found.round)), times(peer, statistics.median(found.alone)))
+    return (*row, spread(found.peer, ".0f"), *beside)
 
 
 def _bars(found: list[Found]) -> Iterator[Bar]:
     for of_kind in found:
         if of_kind.kind in HELD:
-            what = f"CPU of a {of_kind.kind} probe beside blackbox_exporter's, {of_kind.pace.name}"
-            yield at_most_a(what, statistics.median(of_kind.ours), statistics.median(of_kind.theirs), PART)
+            what = f"CPU of a round with one {of_kind.kind} probe beside blackbox_exporter's probe, {of_kind.pace.name}"
+            yield at_most_a(what, statistics.median(of_kind.round), statistics.median(of_kind.peer), PART)

@@ -115,9 +115,8 @@ def is_dark(address: Address, ask: bytes, within_s: float = 0.3) -> bool:
 def interrupt(pid: int) -> None:
     """EINTR to each epoll_wait of the process, without a tracer: stop it, wait for the stop, let it go on."""
     os.kill(pid, signal.SIGSTOP)
-    until(
-        lambda: thread_states(pid) == {"T"}, 5, "state T of every thread"
-    )  # one that had not stopped yet gets no EINTR
+    # Of every thread: one that had not stopped yet gets no EINTR.
+    until(lambda: thread_states(pid) == {"T"}, 5, "state T of every thread")
     os.kill(pid, signal.SIGCONT)
 
 

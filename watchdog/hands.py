@@ -91,6 +91,8 @@ class Hands:
     # --- asking -------------------------------------------------------------------------------------------------------
 
     async def _ask(self, request: Request) -> Reply:
+        if self._process is not None and self._process.poll() is not None:
+            self._drop("")  # it has ended, and the loop has not heard of that yet
         if self._peer is None:
             self._start()
         if self._peer is None:

@@ -171,16 +171,14 @@ def pidfile_epoch(path: str) -> Epoch | None:
     """
     try:
         text, writers = _read_pidfile(path)
-        pid = int(text)
     except FileNotFoundError:
         return None
     except OSError as error:
-        link = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
-        raise PidfileUnusable(f"pidfile {path} can't be read: {link}") from None
-    except ValueError:
-        raise PidfileUnusable(f"pidfile {path} holds no PID but {text[:20]!r}") from None
-    if pid <= 0:
-        raise PidfileUnusable(f"pidfile {path} holds no PID but {pid}")
+        why = "it is a symbolic link" if error.errno == errno.ELOOP else error.strerror
+        raise PidfileUnusable(f"pidfile {path} can't be read: {why}") from None
+    pid = int(text) if text.strip().isdigit() else 0
+    if pid == 0:
+        raise PidfileUnusable(f"pidfile {path} holds no PID but {text[:20]!r}")
     try:
         epoch = Epoch(pid, start_time(pid))
         uid = owner(pid)

@@ -41,8 +41,8 @@ def command(what: str, as_json: bool) -> None:
       epoll-watchdog nudge nginx.service
       epoll-watchdog nudge --json redis-server.service | jq .longest_stop_seconds
     """
-    if what.isdecimal() and int(what) == 0:
-        raise click.BadParameter("a PID is 1 or more", param_hint="PID|UNIT")
+    if not what or what.startswith("-") or "/" in what or (what.isdecimal() and int(what) == 0):
+        raise click.BadParameter(f"{what!r} is neither a PID, 1 or more, nor a unit's name", param_hint="PID|UNIT")
     began = time.perf_counter()
     told = _ask(what)
     told["took_seconds"] = time.perf_counter() - began

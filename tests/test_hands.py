@@ -1,0 +1,248 @@
+"""The brain's end of the helper, with the real helper and the real config, and with helpers that misbehave."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import pytest_asyncio
+
+from tests.helper.victims import Victim, build, running, until
+from watchdog import hands as hands_module
+from watchdog.hands import Hands
+from watchdog.model import Action, Outcome, Performed, Rung
+
+SERVICE = """
+[service.{name}]
+pidfile = "{pidfile}"
+restart_command = ["{restart}"]
+budget.nudge = {{ burst = 1000, interval = "1h" }}
+[service.{name}.probe.tcp]
+type = "tcp"
+address = "127.0.0.1:9"
+send = "x"
+expect = "x"
+"""
+SPAWN = Callable[..., Awaitable[Hands]]
+
+
+@pytest.fixture(scope="session")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The victim."""
+    return build(tmp_path_factory.mktemp("victim"))
+
+
+@pytest_asyncio.fixture
+async def spawn(tmp_path: Path) -> AsyncIterator[SPAWN]:
+    """`await spawn(a=PID, b=PID)`: hands over a helper whose config names these services."""
+    made: list[Hands] = []
+
+    async def make(command: tuple[str, ...] | None = None, restart: str = "/bin/true", **pids: int) -> Hands:
+        text = ""
+        for name, pid in pids.items():
+            (tmp_path / f"{name}.pid").write_text(str(pid))
+            text += SERVICE.format(name=name, pidfile=tmp_path / f"{name}.pid", restart=restart)
+        (tmp_path / "config.toml").write_text(text)
+        where = (tmp_path / "config.toml", tmp_path / "ledger.json")
+        made.append(await (Hands.spawn(*where, command) if command else Hands.spawn(*where)))
+        return made[-1]
+
+    yield make
+    for hands in made:
+        await hands.close()
+
+
+def action(victim: Victim | None, rung: Rung = Rung.NUDGE) -> Action:
+    """A remedy for that process."""
+    return Action(rung, "incident", victim.epoch if victim else None, 0.0)
+
+
+def misbehaving(code: str) -> tuple[str, ...]:
+    """A helper of another kind: `code` finds its socket in `peer` and what was asked in `asked`."""
+    given = "import os, socket, sys, time; peer = socket.socket(fileno=int(sys.argv[sys.argv.index('--fd') + 1]))"
+    return (sys.executable, "-c", f"{given}\nwhile asked := peer.recv(4096):\n {code}")
+
+
+# --- with the real helper ---------------------------------------------------------------------------------------------
+
+
+async def test_a_nudge_is_performed_and_told(spawn: SPAWN, program: Path) -> None:
+    with running(program, "wait:2") as victim:
+        hands = await spawn(a=victim.pid)
+        performed = await hands.perform("a", action(victim))
+        until(lambda: victim.counts().eintrs == 2, "each thread returned")
+    assert (performed.rung, performed.outcome, performed.detail["nudged"]) == (Rung.NUDGE, Outcome.DONE, 2)
+
+
+async def test_a_restart_is_performed_and_told(spawn: SPAWN, program: Path) -> None:
+    with running(program, "wait:1") as victim:
+        hands = await spawn(a=victim.pid)
+        performed = await hands.perform("a", action(victim, Rung.RESTART))
+        failing = await spawn(a=victim.pid, restart="/bin/false")
+        failed = await failing.perform("a", action(victim, Rung.RESTART))
+    assert (performed.rung, performed.outcome) == (Rung.RESTART, Outcome.DONE)
+    assert failed.outcome is Outcome.FAILED
+
+
+async def test_an_alert_is_nothing_that_the_helper_does(spawn: SPAWN) -> None:
+    hands = await spawn()
+    assert (await hands.perform("a", action(None, Rung.ALERT))).outcome is Outcome.REFUSED
+
+
+async def test_several_services_are_nudged_at_once(spawn: SPAWN, program: Path) -> None:
+    with running(program, "wait:1") as one, running(program, "wait:2") as two, running(program, "wait:3") as three:
+        hands = await spawn(one=one.pid, two=two.pid, three=three.pid)
+        victims = {"one": one, "two": two, "three": three}
+        performed = await asyncio.gather(*(hands.perform(name, action(of)) for name, of in victims.items()))
+    assert [each.detail["nudged"] for each in performed] == [1, 2, 3]
+
+
+async def test_hello_tells_the_helper_s_rights(spawn: SPAWN) -> None:
+    hands = await spawn()
+    assert (await hands.hello()).detail["cap_sys_ptrace"] is True
+
+
+async def test_a_helper_that_was_killed_is_replaced(spawn: SPAWN, program: Path) -> None:
+    with running(program, "wait:1") as victim:
+        hands = await spawn(a=victim.pid)
+        first = hands.pid
+        assert first is not None
+        os.kill(first, signal.SIGKILL)
+        until(lambda: ") Z " in Path(f"/proc/{first}/stat").read_text(), "killed")
+        outcomes = {(await hands.perform("a", action(victim))).outcome for _ in range(2)}
+        assert outcomes == {Outcome.DONE}
+        assert hands.pid != first
+
+
+async def test_a_helper_killed_at_any_moment_leaves_every_thread_running(
+    spawn: SPAWN, program: Path, tmp_path: Path
+) -> None:
+    dice = random.Random(3)
+    with running(program, "wait:200") as victim:
+        hands = await spawn(a=victim.pid)
+        killings = [await kill_midway(hands, victim, tmp_path, dice.uniform(0.0, 0.015)) for _ in range(10)]
+        until(lambda: victim.states() == {"S"}, f"all threads run, but {victim.states()}")
+        assert not victim.traced()
+        assert killings.count(Outcome.FAILED) >= 3
+        assert (await hands.perform("a", action(victim))).detail["nudged"] == 200
+
+
+async def kill_midway(hands: Hands, victim: Victim, directory: Path, after_s: float) -> Outcome:
+    """Kill the helper soon after it has written its ledger, which is when it begins to nudge."""
+    asking = asyncio.create_task(hands.perform("a", action(victim)))
+    ledger = directory / "ledger.json"
+    before = ledger.read_text() if ledger.exists() else ""
+    await come_true(lambda: ledger.exists() and ledger.read_text() != before)
+    await asyncio.sleep(after_s)
+    os.kill(hands.pid or 0, signal.SIGKILL)
+    return (await asking).outcome
+
+
+async def come_true(true: Callable[[], object]) -> None:
+    """Wait for a state that nothing tells of, and let the loop run meanwhile."""
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
+async def test_close_ends_the_helper(spawn: SPAWN) -> None:
+    hands = await spawn()
+    pid = hands.pid
+    assert (await hands.hello()).outcome is Outcome.DONE
+    began = time.monotonic()
+    await hands.close()
+    assert time.monotonic() - began < 1
+    assert not Path(f"/proc/{pid}").exists()
+    assert (await hands.perform("a", action(None))).outcome is Outcome.FAILED
+    await hands.close()
+
+
+async def test_a_helper_at_rest_takes_no_more_than_16_mib(tmp_path: Path, spawn: SPAWN, program: Path) -> None:
+    """The bar of ten services. An earlier one has compiled the modules by then, as an installation does."""
+    with running(program, "wait:1") as victim:
+        await (await spawn(s0=victim.pid)).hello()
+        hands = await spawn(**{f"s{number}": victim.pid for number in range(10)})
+        performed = [await hands.perform(f"s{number}", action(victim)) for number in range(10)]
+        assert [each.outcome for each in performed] == [Outcome.DONE] * 10
+        lines = Path(f"/proc/{hands.pid}/status").read_text().splitlines()
+    assert next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) <= 16 * 1024
+
+
+# --- with helpers that misbehave --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("peer.send(b'nonsense\\n')", "the helper talks nonsense: the line is no JSON"),
+        ("peer.send(b'{}\\n')", "the helper talks nonsense: no reply"),
+        ("peer.send(b'x' * 300_000 + b'\\n')", "the helper talks nonsense: the line is longer"),
+        ("os._exit(3)", "the helper ended (status 3)"),
+        ("os.kill(os.getpid(), 11)", "the helper ended (signal 11)"),
+    ],
+)
+async def test_a_helper_that_misbehaves_is_an_outcome(spawn: SPAWN, code: str, reason: str) -> None:
+    hands = await spawn(misbehaving(code))
+    performed = await hands.perform("a", action(None))
+    assert (performed.rung, performed.outcome) == (Rung.NUDGE, Outcome.FAILED)
+    assert performed.reason.startswith(reason)
+    assert performed.reason.endswith("whether it was done is not known")
+
+
+async def test_a_helper_that_never_answers_is_timed_out_and_killed(
+    spawn: SPAWN, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hands_module, "PATIENCE", {"nudge": 0.2})
+    hands = await spawn(misbehaving("pass"))
+    pid = hands.pid
+    performed = await hands.perform("a", action(None))
+    assert (performed.outcome, performed.reason) == (Outcome.TIMED_OUT, "the helper did not answer within 0.2 s")
+    assert not Path(f"/proc/{pid}").exists()
+
+
+async def test_an_answer_to_somebody_else_s_question_is_not_taken(spawn: SPAWN) -> None:
+    code = """import json; number = json.loads(asked)["id"]
+ for id in (number + 1000, number):
+  peer.send(json.dumps({"id": id, "outcome": "done", "reason": str(id == number), "detail": {}}).encode() + b"\\n")"""
+    hands = await spawn(misbehaving(code))
+    assert await hands.perform("a", action(None)) == Performed(Rung.NUDGE, Outcome.DONE, "True")
+
+
+async def test_a_helper_that_can_t_be_started_is_an_outcome(spawn: SPAWN) -> None:
+    hands = await spawn(("/nonexistent/helper",))
+    performed = await hands.perform("a", action(None))
+    assert performed.outcome is Outcome.FAILED
+    assert "there is no helper: it can't be started" in performed.reason
+
+
+async def test_a_guard_that_is_cancelled_leaves_the_connection_usable(spawn: SPAWN, program: Path) -> None:
+    with running(program, "wait:1") as victim:
+        hands = await spawn(a=victim.pid)
+        asking = asyncio.create_task(hands.perform("a", action(victim)))
+        await asyncio.sleep(0)
+        asking.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await asking
+        assert (await hands.hello()).outcome is Outcome.DONE
+
+
+async def test_the_helper_s_end_is_not_a_shell_s_or_a_terminal_s(spawn: SPAWN) -> None:
+    """Ctrl-C in a terminal goes to the daemon's group alone."""
+    hands = await spawn()
+    assert os.getsid(hands.pid or 0) == hands.pid
+    assert os.getsid(0) != hands.pid
+
+
+def test_the_helper_says_how_it_is_called() -> None:
+    done = subprocess.run([sys.executable, "-m", "watchdog.helper"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert "--ledger" in done.stderr
