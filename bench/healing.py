@@ -29,8 +29,8 @@ GIVEN_UP_S = 30.0
 
 HOW = (
     "Seconds from the moment at which the service's loop went to sleep to the first good answer, by a connection that "
-    "was open\\nbefore. Each stall was healed by nudges alone, in the same process, and its incident closed before the "
-    "next one began."
+    "was\nopen before. Each stall was healed by nudges alone, in the same process, and its incident closed before the "
+    "next began."
 )
 COLUMNS = ("stalls", "p50 s", "p95 s", "longest s", "nudges")
 

@@ -30,11 +30,11 @@ ROUNDS = 4
 QUICK_ROUNDS = 2
 
 HOW = (
-    f"RSS is what the process holds, PSS its share where pages are shared. CPU is measured over {ROUNDS} rounds of every "
-    f'service at\nthe default interval of {INTERVAL_S:g} s, in % of one CPU; "a probe" is all of that time divided by '
-    "the probes made: with diagnosis,\nmetrics and all else."
+    f"RSS is what the process holds, PSS its share where pages are shared. CPU is measured over {ROUNDS} rounds of "
+    f"each service,\none every {INTERVAL_S:g} s (the default), in % of one CPU; by probe: all of that time divided by "
+    "the number of probes, so that\ndiagnosis, metrics and all else are in it."
 )
-COLUMNS = ("services", "process", "RSS MiB", "PSS MiB", "idle CPU %", "CPU a probe us")
+COLUMNS = ("services", "process", "RSS MiB", "PSS MiB", "idle CPU %", "CPU by probe us")
 
 SERVICE = """\
 [service.service-{number}]
@@ -128,5 +128,5 @@ def _row(found: Found) -> tuple[str, ...]:
 def _bars(found: list[Found]) -> Iterator[Bar]:
     limits = {"brain": BRAIN_MIB, "helper": HELPER_MIB}
     for of_process in found:
-        what = f"RSS of the {of_process.process}, {of_process.services} services of {PROBES} probes"
+        what = f"RSS of the {of_process.process} with {PROBES} probes for each service, services: {of_process.services}"
         yield at_most(what, of_process.memory.rss, limits[of_process.process], "MiB")

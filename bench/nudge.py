@@ -190,8 +190,8 @@ def _rows(found: dict[tuple[int, str], Found]) -> Iterator[tuple[str, ...]]:
 def _bars(found: dict[tuple[int, str], Found]) -> Iterator[Bar]:
     for threads in THREADS:
         stop = found[threads, TOOLS[0]].stop
-        yield below(f"our longest stop, {threads:,} threads", stop, LONGEST_STOP_MS, "ms")
+        yield below(f"our longest stop, threads: {threads:,}", stop, LONGEST_STOP_MS, "ms")
     most = max(THREADS)
     ours = found[most, TOOLS[0]].stop
-    yield at_most_a(f"our longest stop beside strace's, {most:,} threads", ours, found[most, TOOLS[1]].stop, 50)
-    yield at_most_a(f"our longest stop beside gdb's, {most:,} threads", ours, found[most, TOOLS[2]].stop, 500)
+    yield at_most_a(f"our longest stop beside strace's, threads: {most:,}", ours, found[most, TOOLS[1]].stop, 50)
+    yield at_most_a(f"our longest stop beside gdb's, threads: {most:,}", ours, found[most, TOOLS[2]].stop, 500)

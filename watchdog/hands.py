@@ -24,7 +24,7 @@ from watchdog.model import Action, Outcome, Performed, Rung
 
 # Seconds until a reply is given up: what the helper allows itself (`server.VERBS`), and 22 s for a changed config to be
 # read and the ledger to be written first.
-PATIENCE: Mapping[str, float] = {"hello": 5.0, "nudge": 24.0, "restart": 424.0}
+PATIENCE: Mapping[str, float] = {"hello": 5.0, "nudge": 24.0, "restart": 3624.0}
 CLOSE_TIMEOUT = 0.5  # seconds for the helper to end by itself
 
 

@@ -138,9 +138,9 @@ class Look:
 
 
 def _main(unit: UnitState) -> Epoch | None:
-    if not unit.main_pid:
-        return None
     try:
+        if not unit.main_pid or target.ended(unit.main_pid):
+            return None
         return Epoch(unit.main_pid, target.start_time(unit.main_pid), unit.invocation_id)
     except target.Gone:
         return None

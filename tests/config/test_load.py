@@ -14,10 +14,9 @@ from typing import Any
 import pytest
 
 import watchdog.config
-from watchdog.model import Budget
 from watchdog.config import Config, ConfigInvalid, load, load_async
 from watchdog.config.check import check
-from watchdog.model import Mode, Rung, Verdict
+from watchdog.model import Budget, Mode, Rung, Verdict
 from watchdog.settings import Secret
 
 GOOD = Path(__file__).parent / "good"

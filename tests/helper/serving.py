@@ -8,7 +8,7 @@ import os
 import socket
 import traceback
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,6 @@ class Helper:
     config: Path
     ledger: Path
     _rest: bytes = b""
-    _kept: dict[int, Reply] = field(default_factory=dict)
 
     def ask(self, number: int, verb: str, service: str = "", victim: Victim | None = None) -> None:
         """Send a request."""

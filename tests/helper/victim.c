@@ -75,12 +75,15 @@ static void *thread(void *argument)
 
 static int sender(pid_t pid, int number)
 {
-	for (int value = 0; value < number; value++)
+	for (int value = 0; value < number; value++) {
 		while (sigqueue(pid, SIGRTMIN, (union sigval){.sival_int = value}) < 0) {
 			if (errno != EAGAIN) /* else the queue is full: RLIMIT_SIGPENDING */
 				return 1;
 			sched_yield();
 		}
+		if (value % 20 == 0) /* so that it lasts: a nudge meets few of the signals of one burst */
+			nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
+	}
 	return 0;
 }
 

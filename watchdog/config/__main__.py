@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from watchdog.model import Budget
 from watchdog.config import Config, ConfigError, ConfigInvalid
 from watchdog.config.check import check, check_tables
 from watchdog.config.secrets import Secrets
+from watchdog.model import Budget
 
 
 def main() -> int:

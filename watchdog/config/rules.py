@@ -9,9 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from watchdog.model import Budget
 from watchdog.config.found import Place, quoted
-from watchdog.model import Mode, Plane, Policy, Rung
+from watchdog.model import Budget, Mode, Plane, Policy, Rung
 from watchdog.settings import format_duration
 from watchdog.target import Target
 from watchdog.verdicts import VERDICTS, Stance, ladder

@@ -89,7 +89,8 @@ def _told(performed: Performed) -> Done:
 VERBS: Mapping[str, Verb] = {
     "hello": Verb(_hello, timeout=1.0),
     "nudge": Verb(_nudge, timeout=1.0, rung=Rung.NUDGE),
-    "restart": Verb(_restart, timeout=400.0, rung=Rung.RESTART, stored=True),
+    # It bounds itself by the unit's own TimeoutStopSec= and TimeoutStartSec=; this is for one that does not.
+    "restart": Verb(_restart, timeout=3600.0, rung=Rung.RESTART, stored=True),
 }
 
 
