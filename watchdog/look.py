@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from watchdog import target
 from watchdog.clock import Clock
-from watchdog.config import Probe, Service
+from watchdog.config import Service
 from watchdog.model import Epoch, Kind, Observation, Plane, Road, Round, UnitState
 from watchdog.probes import PROBES
 from watchdog.probes.deadline import Deadline
@@ -31,6 +31,7 @@ class Attempt:
     task: asyncio.Task[Observation]
     deadline: Deadline
     began: float  # loop time
+    until: float  # loop time at which the round stops waiting for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +52,8 @@ class Look:
         self._service = service
         self._units = units
         self._clock = clock
+        pidfile = service.target.pidfile
+        self._pidfile = target.Pidfile(pidfile) if pidfile is not None else None
         self._waiting: dict[str, Attempt] = {}
         self._epoch: Epoch | None = None
         self.late_answer: float | None = None  # when one last came
@@ -68,59 +71,69 @@ class Look:
             self._drop_waiting()  # they were asked of another process
             self._epoch = epoch
         names = [] if unit is not None and unit.active_state in UNPROBED else list(self._service.probes)
-        found = await asyncio.gather(*(self._observe(name, epoch) for name in names))
+        observations = await self._observe(names, epoch)
         ended = self._clock.now()
-        observations = dict(zip(names, found, strict=True))
         age = float("inf") if epoch is None else target.age(epoch, ended)
         return Seen(Round(str(uuid.uuid4()), began, ended, observations), epoch, age, unit, error)
 
     def close(self) -> None:
-        """Close the connections that are waited on."""
+        """Close the connections that are waited on, and let go of the process."""
         self._drop_waiting()
+        if self._pidfile is not None:
+            self._pidfile.close()
 
     async def _process(self) -> tuple[UnitState | None, Epoch | None, str]:
         """The unit, the life of its main process, and why that can't be known; then it counts as the last one known."""
-        name, pidfile = self._service.target.unit, self._service.target.pidfile
+        name = self._service.target.unit
         unit: UnitState | None = None
         try:
             if name is not None:
                 unit = await self._units.state(name)
                 return unit, _main(unit), ""
-            return None, target.pidfile_epoch(pidfile) if pidfile is not None else None, ""
+            return None, self._pidfile.epoch() if self._pidfile is not None else None, ""
         except BusUnavailable as error:
             return None, self._epoch, str(error)
         except target.Refusal as refusal:
             return unit, self._epoch, f"{refusal}; {refusal.hint}"
 
-    async def _observe(self, name: str, epoch: Epoch | None) -> Observation:
-        probe = self._service.probes[name]
-        timeout = probe.timeout if probe.timeout is not None else self._service.policy.timeout
+    async def _observe(self, names: list[str], epoch: Epoch | None) -> dict[str, Observation]:
+        """One wait for all probes, not one for each: most of a round's CPU is asyncio's."""
+        answered = [attempt for attempt in self._waiting.values() if attempt.task.done()]
+        unanswered = {attempt.task for attempt in self._waiting.values() if not attempt.task.done()}
+        if answered and unanswered:
+            # Where one of several was just answered, the others' answers are on their way: half a cure is no finding.
+            await asyncio.wait(unanswered, timeout=GRACE)
+        attempts = {name: self._attempt(name, epoch) for name in names}
+        try:
+            await _settle(list(attempts.values()))
+        except asyncio.CancelledError:
+            for attempt in attempts.values():
+                attempt.task.cancel()
+            raise
+        return {name: self._finding(name, attempt) for name, attempt in attempts.items()}
+
+    def _attempt(self, name: str, epoch: Epoch | None) -> Attempt:
+        """The one that is still waited on, or a new one."""
+        now = asyncio.get_running_loop().time()
         waiting = self._waiting.get(name)
         if waiting is not None and not waiting.task.done():
-            # Where one of several was just answered, the others' answers are on their way: half a cure is no finding.
-            await asyncio.wait({waiting.task}, timeout=GRACE)
-        if waiting is not None and not waiting.task.done():
-            return waiting.deadline.so_far(asyncio.get_running_loop().time() - waiting.began)
+            waiting.until = now
+            return waiting
         self._waiting.pop(name, None)
-        attempt = self._begin(probe, epoch, timeout, self.roads[name].plane)
-        try:
-            await asyncio.wait(
-                {attempt.task}, timeout=timeout if self.roads[name].plane is Plane.SOCKET else timeout + GRACE
-            )
-        except asyncio.CancelledError:
-            attempt.task.cancel()
-            raise
+        probe = self._service.probes[name]
+        timeout = probe.timeout if probe.timeout is not None else self._service.policy.timeout
+        socket = self.roads[name].plane is Plane.SOCKET
+        deadline = Deadline(now + (max(PATIENCE, timeout) if socket else timeout))
+        task = asyncio.ensure_future(PROBES[probe.type].probe(probe.settings, epoch, deadline))
+        return Attempt(task, deadline, now, now + timeout if socket else now + timeout + GRACE)
+
+    def _finding(self, name: str, attempt: Attempt) -> Observation:
         if attempt.task.done():
             return attempt.task.result()
-        self._waiting[name] = attempt
-        attempt.task.add_done_callback(lambda _task: self._ended(attempt))
-        return attempt.deadline.so_far(timeout)
-
-    def _begin(self, probe: Probe, epoch: Epoch | None, timeout: float, plane: Plane) -> Attempt:
-        began = asyncio.get_running_loop().time()
-        deadline = Deadline(began + (max(PATIENCE, timeout) if plane is Plane.SOCKET else timeout))
-        task = asyncio.ensure_future(PROBES[probe.type].probe(probe.settings, epoch, deadline))
-        return Attempt(task, deadline, began)
+        if name not in self._waiting:
+            self._waiting[name] = attempt
+            attempt.task.add_done_callback(lambda _task: self._ended(attempt))
+        return attempt.deadline.so_far(asyncio.get_running_loop().time() - attempt.began)
 
     def _ended(self, attempt: Attempt) -> None:
         if attempt.task.cancelled():
@@ -135,6 +148,14 @@ class Look:
         for attempt in self._waiting.values():
             attempt.task.cancel()
         self._waiting.clear()
+
+
+async def _settle(attempts: list[Attempt]) -> None:
+    """Wait until each has ended or its own time is up."""
+    loop = asyncio.get_running_loop()
+    while pending := [attempt for attempt in attempts if not attempt.task.done() and attempt.until > loop.time()]:
+        soonest = min(attempt.until for attempt in pending)
+        await asyncio.wait({attempt.task for attempt in pending}, timeout=max(0.0, soonest - loop.time()))
 
 
 def _main(unit: UnitState) -> Epoch | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -161,6 +162,55 @@ def _children(pid: int) -> Iterator[int]:
 
 
 # --- a pidfile --------------------------------------------------------------------------------------------------------
+
+
+class Pidfile:
+    """The process that a pidfile names, held by a pidfd and read anew only when the file or the process has changed."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._known: Epoch | None = None
+        self._stamp: tuple[int, ...] = ()
+        self._pidfd = -1
+        self._poll = select.poll()
+
+    def epoch(self) -> Epoch | None:
+        """As `pidfile_epoch`: None where there is no such process; raises `PidfileUnusable`."""
+        stamp = _stamp(self._path)
+        # A pidfd is readable once its process has ended (pidfd_open(2)), so what is known is still true.
+        if self._known is not None and stamp == self._stamp and not self._poll.poll(0):
+            return self._known
+        self.close()
+        epoch = pidfile_epoch(self._path)
+        if epoch is not None and stamp:
+            self._keep(epoch, stamp)
+        return epoch
+
+    def _keep(self, epoch: Epoch, stamp: tuple[int, ...]) -> None:
+        try:
+            self._pidfd = os.pidfd_open(epoch.pid)
+            check_alive(epoch)  # the descriptor is of this life, not of a later one
+        except (OSError, Gone):
+            self.close()
+            return
+        self._poll.register(self._pidfd, select.POLLIN)
+        self._known, self._stamp = epoch, stamp
+
+    def close(self) -> None:
+        """Let go of the process."""
+        if self._pidfd >= 0:
+            if self._known is not None:
+                self._poll.unregister(self._pidfd)
+            os.close(self._pidfd)
+        self._known, self._pidfd = None, -1
+
+
+def _stamp(path: str) -> tuple[int, ...]:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return ()
+    return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
 
 def pidfile_epoch(path: str) -> Epoch | None:

@@ -136,8 +136,7 @@ class Tracer:
             if now >= until_ns:
                 return None
             # Asleep at once. A spin keeps the thread from the CPU that it needs to stop on (100 threads, idle host:
-            # longest stop 0.15 ms for 0.07); one that yields loses its own (three busy programs on 2 CPUs: 234 ms in
-            # all for 34).
+            # longest stop 0.15 ms for 0.07); one that yields loses its own (3 busy programs on 2 CPUs: 234 ms for 34).
             signal.sigtimedwait({signal.SIGCHLD}, (until_ns - now) / 1e9)
 
     def _let_go(self, tid: int, status: int) -> None:
