@@ -223,6 +223,6 @@ def _row(found: Found) -> tuple[str, ...]:
 
 def _bars(found: list[Found]) -> Iterator[Bar]:
     for of_kind in found:
-        if of_kind.kind in HELD:
+        if of_kind.kind in HELD and of_kind.pace.interval == 0:  # the bars are of work done back to back
             what = f"CPU of a round with one {of_kind.kind} probe beside blackbox_exporter's probe, {of_kind.pace.name}"
             yield at_most_a(what, statistics.median(of_kind.round), statistics.median(of_kind.peer), PART)
