@@ -16,7 +16,7 @@ from watchdog.config import Http
 from watchdog.config.check import General, Pace, Words
 from watchdog.model import Budgets, Policy
 from watchdog.probes import PROBES
-from watchdog.probes.http import Authorization, BasicAuth, HeaderMatch
+from watchdog.probes.http_settings import Authorization, BasicAuth, HeaderMatch
 from watchdog.probes.tls import TlsConfig
 from watchdog.settings import Seconds, Secret, format_duration
 from watchdog.target import Target

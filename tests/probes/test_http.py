@@ -18,7 +18,7 @@ from tests import servers
 from tests.probes.asking import Start, address, ask
 from watchdog.model import Kind, Observation, Plane, Transport
 from watchdog.probes import http
-from watchdog.probes.http import Authorization, BasicAuth, HeaderMatch
+from watchdog.probes.http_settings import Authorization, BasicAuth, HeaderMatch
 from watchdog.probes.tls import TlsConfig
 from watchdog.settings import Secret
 

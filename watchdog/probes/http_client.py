@@ -24,7 +24,7 @@ from watchdog.model import Kind
 from watchdog.probes import sockets, tls, unix
 from watchdog.probes.attempt import Finding, Found
 from watchdog.probes.deadline import Deadline
-from watchdog.probes.http import HeaderMatch, Settings
+from watchdog.probes.http_settings import HeaderMatch, Settings
 from watchdog.secret import reveal
 from watchdog.settings import format_duration
 

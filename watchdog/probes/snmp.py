@@ -12,92 +12,21 @@ made and read is the business of a `Talk`: `snmp_community` for versions 1 and 2
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
-from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal, Protocol
 
 from watchdog.model import Epoch, Kind, Observation, Plane, Road, Strength
 from watchdog.probes import sockets
 from watchdog.probes.attempt import Finding, observe
 from watchdog.probes.deadline import Deadline
+from watchdog.probes.snmp_settings import Answer as Answer
+from watchdog.probes.snmp_settings import Settings as Settings
+from watchdog.probes.snmp_settings import Talk
 from watchdog.secret import SecretUnreadable
-from watchdog.settings import Secret
-
-AuthProtocol = Literal["MD5", "SHA", "SHA224", "SHA256", "SHA384", "SHA512"]
-PrivacyProtocol = Literal["DES", "AES", "AES192", "AES256", "AES192C", "AES256C"]
 
 HRSWRUN = "1.3.6.1.2.1.25.4"
 NOT_SHOWN = ("noSuchObject", "noSuchInstance", "endOfMibView", "noSuchName")
 NOT_ALLOWED = ("noAccess", "authorizationError")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What to ask which agent, and which values are expected (none given: any value).
-
-    Version 3 needs `username`; its security level follows from the passwords given. The names of the protocols are
-    blackbox's and snmp_exporter's; AES192C and AES256C are Cisco's way to make the longer keys.
-    """
-
-    address: str
-    oid: str
-    version: Literal["1", "2c", "3"] = "2c"
-    community: Secret | None = None
-    username: str | None = None
-    auth_protocol: AuthProtocol = "SHA"
-    auth_password: Secret | None = None
-    privacy_protocol: PrivacyProtocol = "AES"
-    privacy_password: Secret | None = None
-    expect: tuple[int | str, ...] = ()
-    retries: int = 2
-    strength: Strength | None = None
-    preferred_ip_protocol: sockets.IpProtocol | None = None
-
-    def __post_init__(self) -> None:
-        sockets.split_address(self.address)
-        if not re.fullmatch(r"\.?[0-2](\.([0-9]+|\{pid\}))+", self.oid):
-            raise ValueError(f'"{self.oid}" is no numeric OID; write digits and dots, such as "1.3.6.1.2.1.1.3.0"')
-        if not 0 <= self.retries <= 10:
-            raise ValueError(f"retries is {self.retries}; it must be 0 to 10")
-        check_credentials(self)
-
-
-def check_credentials(settings: Settings) -> None:
-    """Raise `ValueError` where what is given does not fit the version."""
-    if settings.version == "3":
-        if not settings.username:
-            raise ValueError("version 3 needs username")
-        if settings.community is not None:
-            raise ValueError("version 3 has no community; give username, auth_password and privacy_password")
-        if settings.privacy_password is not None and settings.auth_password is None:
-            raise ValueError("privacy_password without auth_password: SNMPv3 has no privacy without authentication")
-        return
-    if settings.community is None:
-        raise ValueError(f"version {settings.version} needs community, as a secret: {{ credential = … }}")
-    if settings.username or settings.auth_password or settings.privacy_password:
-        raise ValueError(f'version {settings.version} has no user; say version = "3", or leave username and passwords')
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What an agent said: a value, or the name of an error or exception (RFC 3416, 3), or why it would not talk."""
-
-    value: int | str | None = None
-    error: str = ""
-    refusal: str = ""  # of version 3; by the agent or by our own engine
-
-
-class Talk(Protocol):
-    """How requests are made and answers read, without any I/O: `send` takes each message."""
-
-    def request(self, send: Callable[[bytes], object]) -> None:
-        """Send the request, or send it again."""
-
-    def answer(self, data: bytes, send: Callable[[bytes], object]) -> Answer | None:
-        """What a message says; None for one that is no answer, or that leads to another request first."""
 
 
 def road(settings: Settings) -> Road:

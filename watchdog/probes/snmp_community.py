@@ -12,7 +12,7 @@ from pyasn1.error import PyAsn1Error
 from pysnmp.proto.api import v1, v2c
 
 from watchdog.probes import snmp_value
-from watchdog.probes.snmp import Answer, Settings
+from watchdog.probes.snmp_settings import Answer, Settings
 from watchdog.secret import reveal
 
 

@@ -20,7 +20,7 @@ from itertools import count
 from typing import Any
 
 from watchdog.probes import snmp_value
-from watchdog.probes.snmp import Answer, Settings
+from watchdog.probes.snmp_settings import Answer, Settings
 from watchdog.probes.sockets import Place
 from watchdog.secret import reveal
 

@@ -7,7 +7,7 @@ from typing import Any
 from pyasn1.type import univ
 from pysnmp.proto import rfc1905
 
-from watchdog.probes.snmp import Answer
+from watchdog.probes.snmp_settings import Answer
 
 EXCEPTIONS = {
     rfc1905.NoSuchObject.tagSet: "noSuchObject",
