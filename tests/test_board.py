@@ -112,6 +112,13 @@ def test_the_hold_file_is_seen(board: Board, tmp_path: Path) -> None:
     assert board.host("web").hold_file
 
 
+def test_a_hold_file_that_cannot_be_looked_for_is_none(
+    board: Board, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(board_module, "HOLD_FILE", tmp_path / ("x" * 300))  # ENAMETOOLONG, as good as EACCES
+    assert not board.host("web").hold_file
+
+
 def test_an_alert_is_a_letter_to_each_channel_with_what_people_need(board: Board, world: World) -> None:
     opened = next(record for record in sick().records if record.kind is RecordKind.OPENED)
     (letter,) = board.letters(guard(board, world, "web").service, opened)

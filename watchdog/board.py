@@ -26,6 +26,14 @@ HOLD_FILE = Path("/etc/epoll-watchdog/hold")
 logger = logging.getLogger(__name__)
 
 
+def _exists(path: Path) -> bool:
+    """A directory that may not be searched must not void every round."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 class Board:
     """Implements `guard.Surroundings` and `web.view.View`. The daemon keeps `guards` and `config` up to date."""
 
@@ -58,7 +66,7 @@ class Board:
             max_sick=max(2, len(self.guards) // 4) if max_sick is None else max_sick,
             others_looked=min(looks, default=None),
             restarting=self._restarting if self._restarting != service else "",
-            hold_file=HOLD_FILE.exists(),
+            hold_file=_exists(HOLD_FILE),
         )
 
     @staticmethod
