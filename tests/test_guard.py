@@ -10,7 +10,7 @@ import pytest
 from tests.simulated import SERVICE, Around, SimulatedHands, SimulatedLook, World
 from watchdog.guard import Guard
 from watchdog.look import Seen
-from watchdog.model import RecordKind
+from watchdog.model import Action, Performed, RecordKind
 from watchdog.store import Store
 
 
@@ -22,6 +22,13 @@ class Blinking(SimulatedLook):
         if self.rounds == 1:
             raise ZeroDivisionError
         return await super().round()
+
+
+class Clumsy(SimulatedHands):
+    """Hands that break their promise."""
+
+    async def perform(self, service: str, action: Action) -> Performed:
+        raise OSError("too many open files")
 
 
 @pytest.fixture
@@ -86,6 +93,17 @@ async def test_a_fault_in_the_watchdog_itself_voids_a_round_and_ends_nothing(
     with contextlib.suppress(asyncio.CancelledError):
         await running
     assert "service web: a fault in the watchdog itself; the round is void" in caplog.text
+    await store.close()
+
+
+async def test_a_fault_in_a_remedy_is_its_outcome_and_the_guard_goes_on(
+    tmp_path: Path, world: World, around: Around
+) -> None:
+    store = Store(tmp_path, world.clock)
+    guard = Guard(SERVICE, SimulatedLook(world), Clumsy(world), store, world.clock, around)  # type: ignore[arg-type]
+    await live(guard, world, 60)
+    assert guard.state.pending is None
+    assert [record.kind for record in around.records if record.severity is not None][-1] is RecordKind.ESCALATED
     await store.close()
 
 

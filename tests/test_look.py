@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -177,3 +178,17 @@ async def test_a_connection_that_is_reset_while_it_is_waited_on_is_no_late_answe
     await asyncio.wait_for(look.woken.wait(), 2)
     assert look.late_answer is None
     listener.close()
+
+
+async def test_a_connection_that_was_never_made_is_not_waited_on(look_at: Callable[..., Look]) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        address = full.getsockname()
+        with contextlib.ExitStack() as crowd:
+            for _ in range(4):
+                client = crowd.enter_context(socket.socket())
+                client.setblocking(False)
+                client.connect_ex(address)
+            look = look_at(tcp=f"127.0.0.1:{address[1]}")
+            assert (await look.round()).round.observations["tcp"].kind is Kind.UNREACHABLE
+            assert (await look.round()).round.observations["tcp"].latency >= 0.1  # a fresh one, with its own time-out
+            look.close()

@@ -302,3 +302,20 @@ async def test_every_state_that_a_story_passes_through_survives_the_disk(store: 
     story = Story().healthy().look(Verdict.EPOLL_STALL, for_=70)
     await store.commit("web", story.state, story.records, Entry(1.0, story.state, seen(Verdict.HUNG)))
     assert await store.load("web") == story.state
+
+
+async def test_a_text_that_is_no_unicode_is_told_and_the_store_goes_on(store: Store) -> None:
+    with pytest.raises(StoreUnwritable, match="surrogates"):
+        await store.commit("web", STATE, (replace(OPENED, detail={**OPENED.detail, "path": "\udcff"}),), None)
+    await store.commit("web", STATE, (), None)
+    assert await store.incidents() == []
+
+
+async def test_a_state_that_nobody_understands_is_told(store: Store, tmp_path: Path) -> None:
+    await store.commit("web", STATE, (), None)
+    other = sqlite3.connect(tmp_path / "state.db")
+    other.execute("UPDATE state SET state = '{\"tally\": 5}'")
+    other.commit()
+    other.close()
+    with pytest.raises(StoreUnwritable, match="the state of web can't be understood"):
+        await store.load("web")

@@ -69,6 +69,7 @@ class Daemon:
         self._units = Units()
         self._posts: dict[str, Post] = {}
         self._couriers: dict[str, tuple[Courier, asyncio.Task[None]]] = {}
+        self._exit_code = 0
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -95,6 +96,8 @@ class Daemon:
         finally:
             notify("STOPPING=1")
             await self._end()
+        if self._exit_code:
+            raise SystemExit(self._exit_code)
 
     # --- parts --------------------------------------------------------------------------------------------------------
 
@@ -109,6 +112,7 @@ class Daemon:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.critical("%s ended by a fault in the watchdog itself", task.get_name(), exc_info=error)
+            self._exit_code = 1
             self._stop.set()
 
     def _arrange(self, config: Config) -> None:
@@ -179,7 +183,11 @@ class Daemon:
             await self._reload.wait()
             self._reload.clear()
             notify("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-            await self._read_again()
+            try:
+                await self._read_again()
+            except Exception:  # the old config is in force still
+                self._metrics.config_reloaded(False, time.time())
+                log.exception("the config could not be read again: a fault in the watchdog itself")
             notify("READY=1")
 
     async def _read_again(self) -> None:
@@ -210,7 +218,7 @@ class Daemon:
         if tasks:
             await asyncio.wait(tasks, timeout=STOP_TIMEOUT)
         # A look-up of a name that hangs in a thread of the loop's executor would keep the interpreter from ending.
-        last_resort = threading.Timer(LAST_RESORT, os._exit, (0,))
+        last_resort = threading.Timer(LAST_RESORT, os._exit, (self._exit_code,))
         last_resort.daemon = True
         last_resort.start()
         closing = (self._server.close(), self._hands.close(), probes.close(), self._units.close(), self._store.close())

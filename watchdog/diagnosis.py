@@ -86,7 +86,7 @@ def stopped(reading: Reading) -> Diagnosis | None:
     unit = reading.case.unit
     if unit is None:
         return None
-    if unit.load_state == "not-found":
+    if unit.load_state == "not-found" and unit.active_state == "inactive":
         return _confirm(Verdict.STOPPED, "systemd knows no such unit")
     if unit.job == "stop":
         return _confirm(Verdict.STOPPED, "a stop job is queued for the unit")

@@ -17,7 +17,7 @@ from typing import Protocol
 from watchdog import ladder
 from watchdog.clock import Clock
 from watchdog.config import Service
-from watchdog.diagnosis import cured, diagnose
+from watchdog.diagnosis import diagnose, read
 from watchdog.look import Look, Seen
 from watchdog.model import (
     Action,
@@ -38,6 +38,7 @@ from watchdog.model import (
 from watchdog.pace import plan
 from watchdog.store import Entry, Letter, Store, StoreUnwritable
 
+LOADS = 3  # tries to read the state at the start; a disk that is busy at boot answers the second or third
 log = logging.getLogger(__name__)
 
 
@@ -104,6 +105,7 @@ class Guard:
         self._late_told: float | None = None
         self.next_round = 0.0
         self._ending = False
+        self._unsaved = False  # the last commit failed: the next turn makes it good
 
     @property
     def roads(self) -> Mapping[str, Road]:
@@ -132,9 +134,10 @@ class Guard:
 
     async def resume(self) -> None:
         """Take up what the last daemon left, or, after a reload, the guard before this one."""
-        if self._found is None:
+        for _ in range(LOADS if self._found is None else 0):
             try:
                 self.state = await self._store.load(self.service.name)
+                break
             except StoreUnwritable as error:
                 self._around.store_failed(error)
         self.next_round = self._clock.now()
@@ -148,9 +151,9 @@ class Guard:
         seen = await self._look.round()
         case = self._case(seen, gap)
         self.seen, self.diagnosis = seen, diagnose(case)
-        late = case.late_answer is not None and case.late_answer != self._late_told and not cured(case)
+        late = case.late_answer is not None and case.late_answer != self._late_told
         self._late_told = case.late_answer
-        await self.apply(Looked(seen.round.id, self.diagnosis, seen.epoch, late, case.host))
+        await self.apply(Looked(seen.round.id, self.diagnosis, seen.epoch, late, case.host, read(case).dark))
         self.next_round = plan(self.service.policy, self.state, began, self._clock.now())
         self._around.looked(self)
 
@@ -184,7 +187,7 @@ class Guard:
                 pending = await self._act(step.action, fault) if step.action is not None else None
 
     async def _commit(self, step: Step, entry: Entry) -> StoreUnwritable | None:
-        if not step.records and ladder.durable(step.state) == ladder.durable(entry.state):
+        if not step.records and not self._unsaved and ladder.durable(step.state) == ladder.durable(entry.state):
             return None
         letters = [letter for record in step.records for letter in self._around.letters(self.service, record)]
         fault: StoreUnwritable | None = None
@@ -192,6 +195,7 @@ class Guard:
             await self._store.commit(self.service.name, step.state, step.records, entry, letters)
         except StoreUnwritable as error:
             fault = error
+        self._unsaved = fault is not None
         self._around.store_failed(fault)
         self._around.told(self.service, step.records)
         return fault
@@ -199,6 +203,10 @@ class Guard:
     async def _act(self, action: Action, fault: StoreUnwritable | None) -> Performed:
         if action.rung is Rung.RESTART and fault is not None:
             return Performed(action.rung, Outcome.REFUSED, f"the state cannot be written: {fault}")
-        outcome = await self._hands.perform(self.service.name, action)
+        try:
+            outcome = await self._hands.perform(self.service.name, action)
+        except Exception as error:  # else it would be pending for ever, and nothing else could be done
+            log.exception("service %s: a fault in the watchdog itself, in a %s", self.service.name, action.rung)
+            outcome = Performed(action.rung, Outcome.FAILED, f"a fault in the watchdog itself: {error}")
         self._acted = self._clock.now()
         return outcome

@@ -8,6 +8,7 @@ can tell our own delay from the service's.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import time
@@ -22,7 +23,8 @@ def notify(*lines: str) -> None:
     if os.environ.get("NOTIFY_SOCKET"):
         from systemd.daemon import notify as sd_notify
 
-        sd_notify("\n".join(lines))
+        with contextlib.suppress(OSError):  # a socket that nobody listens on any more
+            sd_notify("\n".join(lines))
 
 
 def watchdog_interval() -> float | None:

@@ -106,7 +106,9 @@ def _enter_epoch(state: State, event: Looked, now: float, records: list[Record])
     if state.epoch is not None:
         text = f"a new process: PID {event.epoch.pid} instead of {state.epoch.pid}"
         records.append(Record(RecordKind.EPOCH, now, text, _id(state)))
-    return replace(state, epoch=event.epoch, seen_healthy=False, tally=Tally())
+    # What waits goes on waiting: a unit that is started over and over must not look new each time.
+    tally = Tally(waiting_since=state.tally.waiting_since)
+    return replace(state, epoch=event.epoch, seen_healthy=False, tally=tally)
 
 
 def _count(state: State, event: Looked, now: float) -> State:
@@ -126,7 +128,7 @@ def _count(state: State, event: Looked, now: float) -> State:
                 verdict=tally.verdict,
                 bad=tally.bad + 1,
                 bad_since=since(tally.bad_since),
-                unbroken_since=since(tally.unbroken_since),
+                unbroken_since=since(tally.unbroken_since) if event.dark else None,
             )
         case Stance.WAIT:
             # Darkness that was not seen is not unbroken; the bad rounds before it still count.
@@ -251,16 +253,30 @@ def _hold(m: Moment, reason: str, text: str, records: list[Record]) -> Step:
         incident = replace(incident, held=(*incident.held, reason))
         record = _tell(RecordKind.HELD, m.now, incident, f"{m.rung} waits: {text}", None)
         records.append(replace(record, detail={**record.detail, "rung": str(m.rung), "reason": reason}))
+    if incident.told is None and m.now - incident.opened >= m.policy.cool_off:
+        told = f"{incident.verdict} since {format_duration(m.now - incident.since)}, and {m.rung} still waits: {text}"
+        records.append(_tell(RecordKind.ESCALATED, m.now, incident, told, Severity.CRITICAL))
+        incident = replace(incident, told=m.now)
+    incident = _remind(m.policy, incident, m.now, records)
     return Step(_held(replace(m.state, incident=incident), reason), tuple(records))
 
 
 def _pass(m: Moment, reason: str, text: str, records: list[Record]) -> Incident:
     flaps = m.incident.budget_spent or reason == budget_spent.__name__
-    incident = replace(m.incident, tried=(*m.incident.tried, m.rung), budget_spent=flaps)
+    incident = replace(m.incident, tried=_tried(m.policy, m.incident, m.rung), budget_spent=flaps)
     said = f"would {m.rung}" if reason == "observed" else f"{m.rung} passed over"
     record = _tell(RecordKind.PASSED, m.now, incident, f"{said}: {text}", None)
     records.append(replace(record, detail={**record.detail, "rung": str(m.rung), "reason": reason}))
     return incident
+
+
+def _tried(policy: Policy, incident: Incident, rung: Rung) -> tuple[Rung, ...]:
+    """With this remedy. An alert told before it, for another verdict, is due again where the ladder ends with one."""
+    rungs = ladder(policy, incident.verdict)
+    kept = incident.tried
+    if rungs and rungs[-1] is Rung.ALERT:
+        kept = tuple(tried for tried in kept if tried is not Rung.ALERT)
+    return (*kept, rung)
 
 
 def _alert(policy: Policy, incident: Incident, now: float, records: list[Record]) -> Incident:
@@ -323,11 +339,20 @@ def _performed(policy: Policy, state: State, event: Performed, now: float) -> St
     incident = state.incident
     if incident is None or state.pending is None or state.pending.rung is not event.rung:
         return Step(replace(state, pending=None))
-    done = event.outcome is not Outcome.REFUSED
+    begun = (
+        (Outcome.DONE, Outcome.TIMED_OUT)
+        if event.rung is Rung.NUDGE
+        else (Outcome.DONE, Outcome.TIMED_OUT, Outcome.FAILED)
+    )
+    done = event.outcome in begun
     performed = (*incident.performed, event.rung) if done else incident.performed
     settle_until = now + policy.settle if done else incident.settle_until
     incident = replace(
-        incident, tried=(*incident.tried, event.rung), performed=performed, settle_until=settle_until, held=()
+        incident,
+        tried=_tried(policy, incident, event.rung),
+        performed=performed,
+        settle_until=settle_until,
+        held=(),
     )
     kind = RecordKind.NUDGED if event.rung is Rung.NUDGE else RecordKind.RESTARTED
     record = _tell(kind, now, incident, f"{event.rung} {event.outcome}: {event.reason}", _severity(event))

@@ -95,6 +95,8 @@ class Look:
             return None, self._epoch, str(error)
         except target.Refusal as refusal:
             return unit, self._epoch, f"{refusal}; {refusal.hint}"
+        except OSError as error:
+            return unit, self._epoch, str(error)
 
     async def _observe(self, names: list[str], epoch: Epoch | None) -> dict[str, Observation]:
         """One wait for all probes, not one for each: most of a round's CPU is asyncio's."""
@@ -130,10 +132,14 @@ class Look:
     def _finding(self, name: str, attempt: Attempt) -> Observation:
         if attempt.task.done():
             return attempt.task.result()
-        if name not in self._waiting:
+        found = attempt.deadline.so_far(asyncio.get_running_loop().time() - attempt.began)
+        if not attempt.deadline.reached:
+            # The kernel asks again at ever longer intervals: a fresh connection finds a service that is well sooner.
+            attempt.task.cancel()
+        elif name not in self._waiting:
             self._waiting[name] = attempt
             attempt.task.add_done_callback(lambda _task: self._ended(attempt))
-        return attempt.deadline.so_far(asyncio.get_running_loop().time() - attempt.began)
+        return found
 
     def _ended(self, attempt: Attempt) -> None:
         if attempt.task.cancelled():

@@ -245,13 +245,14 @@ class Case:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """A round was taken and diagnosed. `late` tells that an overdue answer came in it that no remedy explains."""
+    """A round was taken and diagnosed: `late`, an overdue answer came in it; `dark`, every socket was dark in it."""
 
     round_id: str
     diagnosis: Diagnosis
     epoch: Epoch | None = None
     late: bool = False
     host: Host = Host()
+    dark: bool = True
 
 
 class Outcome(enum.StrEnum):

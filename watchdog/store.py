@@ -135,7 +135,10 @@ class Store:
         )
         if row is None:
             return State()
-        state = msgspec.json.decode(row[0], type=State)
+        try:
+            state = msgspec.json.decode(row[0], type=State)
+        except msgspec.DecodeError as error:
+            raise StoreUnwritable(f"{self.path}: the state of {service} can't be understood: {error}") from error
         if row[1] == self._clock.boot_id():
             return state
         now = self._clock.now()
@@ -310,7 +313,7 @@ class Store:
         def run() -> None:
             try:
                 result = work()
-            except (sqlite3.Error, OSError) as error:
+            except Exception as error:  # whatever it is: this thread must not end
                 fault = StoreUnwritable(f"{self.path}: {error}")
                 answer(lambda: done.set_exception(fault))
             else:
@@ -334,12 +337,12 @@ class Store:
             db.execute(begin)
             result = work(db)
             db.execute("COMMIT")
-        except sqlite3.Error as error:
+        except Exception as error:
             self._recover(db, error)
             raise
         return result
 
-    def _recover(self, db: sqlite3.Connection, error: sqlite3.Error) -> None:
+    def _recover(self, db: sqlite3.Connection, error: Exception) -> None:
         """Keep a connection that can still read; begin anew after a fault that may have left it unusable."""
         readable = getattr(error, "sqlite_errorname", "") in ("SQLITE_FULL", "SQLITE_READONLY", "SQLITE_BUSY")
         try:

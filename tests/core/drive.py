@@ -64,12 +64,21 @@ class Story:
         times: int = 1,
         every: float = 0.5,
         late: bool = False,
+        dark: bool = True,
         for_: float | None = None,
     ) -> Story:
         """Rounds with this verdict, `every` seconds; remedies are performed as they are asked for."""
         for _ in range(times if for_ is None else round(for_ / every)):
             round_id = f"round-{self.now}"
-            looked = seen(verdict, certainty=certainty, epoch=self.epoch, late=late, host=self.host, round_id=round_id)
+            looked = seen(
+                verdict,
+                certainty=certainty,
+                epoch=self.epoch,
+                late=late,
+                host=self.host,
+                round_id=round_id,
+                dark=dark,
+            )
             action = self.event(looked)
             if action is not None:
                 self.perform(action.rung)

@@ -51,6 +51,7 @@ def seen(
     late: bool = False,
     host: Host | None = None,
     round_id: str = "r",
+    dark: bool = True,
 ) -> Looked:
     """A round with this verdict."""
-    return Looked(round_id, Diagnosis(verdict, certainty, ("because",)), epoch, late, host or Host())
+    return Looked(round_id, Diagnosis(verdict, certainty, ("because",)), epoch, late, host or Host(), dark)

@@ -111,6 +111,45 @@ def test_a_late_answer_begins_dark_for_anew() -> None:
     assert R not in story.rungs
 
 
+def test_rounds_in_which_a_socket_answers_are_no_darkness() -> None:
+    story = guarded().look(Verdict.WITNESS_LOST, dark=False, for_=100).look(STALL, for_=50)
+    assert R not in story.rungs
+    assert R in story.look(STALL, for_=15).rungs
+
+
+def test_remedies_that_were_useless_are_told_though_an_earlier_verdict_was_alerted() -> None:
+    story = guarded().look(Verdict.WITNESS_LOST, dark=False, for_=10)
+    story.outcomes = {R: Outcome.FAILED}
+    story.look(STALL, for_=90)
+    assert story.rungs == [N, N, R]
+    assert story.kinds.count(RecordKind.ESCALATED) == 2
+    assert story.last(RecordKind.ESCALATED).severity is Severity.CRITICAL
+
+
+def test_a_process_that_is_started_over_and_over_is_alerted() -> None:
+    story = guarded()
+    for number in range(30):
+        story.epoch = replace(EPOCH, pid=1000 + number)
+        story.look(Verdict.STARTING, every=5, for_=30)
+    assert RecordKind.ESCALATED in story.kinds
+
+
+def test_what_is_held_for_long_is_told_and_reminded_of() -> None:
+    story = guarded()
+    story.host = Host(sick=9, max_sick=2)
+    story.look(STALL, every=10, for_=1900)
+    assert story.last(RecordKind.ESCALATED).severity is Severity.CRITICAL
+    assert story.look(STALL, every=60, for_=5 * 3600).kinds.count(RecordKind.REMINDER) == 1
+    assert story.rungs == []
+
+
+def test_a_nudge_that_never_began_heals_nothing() -> None:
+    story = guarded()
+    story.outcomes = {N: Outcome.FAILED}
+    story.look(STALL, times=3).healthy()
+    assert story.last(RecordKind.RESOLVED).detail["rung"] == "none"
+
+
 def test_a_blind_spell_begins_dark_for_anew() -> None:
     story = guarded().look(HUNG, for_=50).look(Verdict.BLIND).look(HUNG, for_=50)
     assert R not in story.rungs

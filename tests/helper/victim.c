@@ -5,7 +5,7 @@
  *                         "ready" once all threads run. A line on its standard input is answered with
  *                         "EINTRS SIGNALS REPEATED": how often an epoll wait returned EINTR, how many different
  *                         values came by SIGRTMIN, and how many came more than once.
- * victim send PID NUMBER  sends the values 0 to NUMBER - 1 by SIGRTMIN, none twice, at most 100 in a millisecond.
+ * victim send PID NUMBER  sends the values 0 to NUMBER - 1 by SIGRTMIN, none twice, 20 in half a millisecond or more.
  * victim vfork            waits uninterruptibly (state D) in vfork until its standard input is closed; then prints "on".
  */
 #define _GNU_SOURCE
@@ -76,8 +76,8 @@ static void *thread(void *argument)
 static int sender(pid_t pid, int number)
 {
 	for (int value = 0; value < number; value++) {
-		if (value % 100 == 0)
-			nanosleep(&(struct timespec){.tv_nsec = 1000 * 1000}, NULL);
+		if (value % 20 == 0) /* so that it lasts: a nudge meets few of the signals of one burst */
+			nanosleep(&(struct timespec){.tv_nsec = 500000}, NULL);
 		while (sigqueue(pid, SIGRTMIN, (union sigval){.sival_int = value}) < 0) {
 			if (errno != EAGAIN) /* else the queue is full: RLIMIT_SIGPENDING */
 				return 1;
