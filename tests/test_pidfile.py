@@ -88,3 +88,17 @@ def test_no_descriptor_is_left_behind(pidfile: Pidfile, path: Path) -> None:
         pidfile.epoch()
     pidfile.close()
     assert len(os.listdir("/proc/self/fd")) == before  # noqa: PTH208
+
+
+def test_a_pidfile_that_everybody_can_write_is_refused(path: Path) -> None:
+    path.chmod(0o666)
+    with pytest.raises(PidfileUnusable, match="can be written by everybody"):
+        pidfile_epoch(str(path))
+
+
+def test_a_pidfile_in_a_directory_that_everybody_can_write_is_refused_unless_it_is_sticky(path: Path) -> None:
+    path.parent.chmod(0o777)
+    with pytest.raises(PidfileUnusable, match="can be exchanged by everybody"):
+        pidfile_epoch(str(path))
+    path.parent.chmod(0o1777)
+    assert pidfile_epoch(str(path)) is not None

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import os
 import select
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -246,7 +247,10 @@ def _read_pidfile(path: str) -> tuple[bytes, set[int]]:
     """Its text, and who could have written it. A FIFO must not make us wait, nor a link lead elsewhere."""
     file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        return os.read(file, 64), {os.fstat(file).st_uid} | _owners_above(path)
+        found = os.fstat(file)
+        if found.st_mode & stat.S_IWOTH:
+            raise PidfileUnusable(f"pidfile {path} can be written by everybody: chmod o-w it")
+        return os.read(file, 64), {found.st_uid} | _owners_above(path)
     finally:
         os.close(file)
 
@@ -257,7 +261,10 @@ def _owners_above(path: str) -> set[int]:
     above = os.path.abspath(path)
     while above != "/":
         above = os.path.dirname(above)
-        owners |= {os.lstat(above).st_uid, os.stat(above).st_uid}
+        found = os.stat(above)
+        if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+            raise PidfileUnusable(f"pidfile {path} can be exchanged by everybody: chmod o-w {above}")
+        owners |= {os.lstat(above).st_uid, found.st_uid}
     return owners
 
 
