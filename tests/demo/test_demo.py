@@ -28,7 +28,7 @@ def temporary() -> Iterator[Path]:
     """Where the demo keeps its files; short, for a Unix socket's path has 107 bytes."""
     with tempfile.TemporaryDirectory() as name:
         path = Path(name)
-        path.chmod(0o777)
+        path.chmod(0o1777)
         yield path
 
 
