@@ -114,6 +114,8 @@ def is_dark(address: Address, ask: bytes, within_s: float = 0.3) -> bool:
 
 def interrupt(pid: int) -> None:
     """EINTR to each epoll_wait of the process, without a tracer: stop it, wait for the stop, let it go on."""
+    # It tells of a stall just before it goes to sleep: a thread that is still on its way would get no EINTR.
+    until(lambda: thread_states(pid) == {"S"}, 5, "sleep of every thread")
     os.kill(pid, signal.SIGSTOP)
     # Of every thread: one that had not stopped yet gets no EINTR.
     until(lambda: thread_states(pid) == {"T"}, 5, "state T of every thread")
