@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from watchdog.reading import Advisory, Baseline, Pressure, Proof, Reading
 from watchdog.settings import Seconds
 
 
@@ -101,6 +102,8 @@ class UnitState:
     job: str | None  # the type of the queued job: "stop", "restart", …
     main_pid: int
     invocation_id: str
+    result: str = ""  # of the last run: "success", "oom-kill", "start-limit-hit", …
+    n_restarts: int = 0  # by Restart=, so far
 
 
 class Verdict(enum.StrEnum):
@@ -138,11 +141,12 @@ class Certainty(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """A verdict with its reasons, best first."""
+    """A verdict with its reasons, best first; `against` tells which other verdicts lost, and why."""
 
     verdict: Verdict
     certainty: Certainty
     reasons: tuple[str, ...]
+    against: tuple[str, ...] = ()
 
 
 class Rung(enum.StrEnum):
@@ -238,6 +242,11 @@ class Case:
     late_answer: float | None = None  # when an answer last came on a connection whose probe had timed out
     acted: float | None = None  # when a remedy last had its outcome
     host: Host = Host()
+    reading: Reading | None = None  # evidence, read in this very round
+    proofs: tuple[Proof, ...] = ()  # lost wake-ups that are proven, and still hold
+    baseline: Baseline | None = None  # of this epoch
+    pressure: Pressure | None = None
+    advisories: tuple[Advisory, ...] = ()  # of the running kernel
 
 
 # --- events: what `step` is called with ------------------------------------------------------------------------------
