@@ -4,9 +4,9 @@ Rules of this file: as of `model.py`; times are CLOCK_BOOTTIME in seconds, in th
 be read is a `Lack`, with its reason, and never a guess. What comes in thousands (`Watch`) is a tuple, so that a line of
 JSON holds it.
 
-A **sample** is one look of the helper at all threads, epolls and sockets of a service. A **reading** is several of them,
-with the accept queues read in between: sample, queues, sample, queues, sample, queues, sample. So whatever arrived in a
-queue arrived between two samples. `proof.py` says what follows from it.
+A **sample** is one look of the helper at all threads, epolls and sockets of a service. A **reading** is several of
+them, with the accept queues read in between: sample, queues, sample, queues, sample, queues, sample. So whatever
+arrived in a queue arrived between two samples. `proof.py` says what follows from it.
 
 Sources: proc_pid_syscall(5), proc_pid_status(5), proc_pid_fdinfo(5), epoll_ctl(2), sock_diag(7).
 """
@@ -26,7 +26,7 @@ EPOLLET = 1 << 31
 
 
 class Watch(NamedTuple):
-    """One entry of an epoll (a `tfd:` line of its fdinfo): the descriptor, what is watched for, and the file's inode."""
+    """One entry of an epoll (a `tfd:` line of its fdinfo): the descriptor, what is watched for, the file's inode."""
 
     fd: int
     events: int
@@ -39,7 +39,7 @@ class Watch(NamedTuple):
 
     @property
     def level(self) -> bool:
-        """Whether every waiter is woken as long as there is input: neither edge-triggered, nor EXCLUSIVE, nor ONESHOT."""
+        """Whether it is ready as long as there is input: neither edge-triggered, nor EXCLUSIVE, nor ONESHOT."""
         return not self.events & (EPOLLET | EPOLLEXCLUSIVE | EPOLLONESHOT)
 
     @property
@@ -75,6 +75,11 @@ class Thread:
     tracer: int = 0  # the PID of who traces it
 
     @property
+    def key(self) -> tuple[int, int]:
+        """What names exactly this thread."""
+        return self.tid, self.started
+
+    @property
     def waits_in_epoll(self) -> bool:
         """Whether it sleeps in epoll_wait, epoll_pwait or epoll_pwait2."""
         return self.call.startswith("epoll_")
@@ -89,6 +94,11 @@ class Epoll:
     watches: tuple[Watch, ...]
     omitted: int = 0  # entries beyond those told
     readable: bool | None = None
+
+    @property
+    def key(self) -> tuple[int, int]:
+        """Its process and descriptor."""
+        return self.pid, self.fd
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +213,8 @@ class Reading:
     samples: tuple[Sample, ...] = ()
     queues: tuple[Queues, ...] = ()
     touched: tuple[Sample, ...] = ()
-    streams: tuple[Stream, ...] = ()
+    streams: tuple[Stream, ...] = ()  # when it began
+    streams_after: tuple[Stream, ...] = ()  # when it ended
     lacks: tuple[Lack, ...] = ()
 
     @property
@@ -232,6 +243,7 @@ class Baseline:
     at: float
     samples: int  # how many it rests on
     waiters: frozenset[Waiter] = frozenset()
+    threads: frozenset[tuple[int, int]] = frozenset()  # all that are known, by `tid` and `started`
     epolls: tuple[Epoll, ...] = ()  # as last seen
 
 
