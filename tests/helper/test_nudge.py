@@ -20,6 +20,8 @@ import pytest
 
 from tests.helper.conftest import Start
 from tests.helper.victims import Counts, Victim, until
+from watchdog.evidence import rights
+from watchdog.evidence.calls import epoll_wait
 from watchdog.helper import threads, worker
 from watchdog.helper.nudge import nudge
 from watchdog.helper.ptrace import PTRACE_SEIZE, Tracer, request
@@ -119,7 +121,7 @@ def _as_nobody_with_ptrace(epoch: Epoch) -> dict[str, Any]:
     os.setgroups([])
     os.setresuid(65534, 65534, 65534)
     header = struct.pack("Ii", LINUX_CAPABILITY_VERSION_3, 0)
-    ptrace = 1 << threads.CAP_SYS_PTRACE
+    ptrace = 1 << rights.CAP_SYS_PTRACE
     assert libc.capset(header, struct.pack("6I", ptrace, ptrace, 0, 0, 0, 0)) == 0
     return told(epoch)
 
@@ -216,18 +218,18 @@ def _as_nobody(epoch: Epoch) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("scope", "capable", "same_user", "expected"),
     [
-        (0, False, True, threads.NotPermitted),
-        (None, True, False, threads.NotPermitted),
-        (1, False, True, threads.YamaForbids),
-        (2, False, True, threads.YamaForbids),
-        (2, True, True, threads.NotPermitted),
-        (1, False, False, threads.NotPermitted),
-        (3, True, False, threads.YamaForbids),
+        (0, False, True, rights.NotPermitted),
+        (None, True, False, rights.NotPermitted),
+        (1, False, True, rights.YamaForbids),
+        (2, False, True, rights.YamaForbids),
+        (2, True, True, rights.NotPermitted),
+        (1, False, False, rights.NotPermitted),
+        (3, True, False, rights.YamaForbids),
     ],
 )
 def test_missing_rights_are_told_apart(scope: int | None, capable: bool, same_user: bool, expected: type) -> None:
     """A kernel with Yama is the kernel lab's; here is what is made of its answers."""
-    refusal = threads.forbidden(scope=scope, capable=capable, same_user=same_user, uid="33")
+    refusal = rights.forbidden(scope=scope, capable=capable, same_user=same_user, uid="33")
     assert type(refusal) is expected
     assert refusal.hint
 
@@ -341,7 +343,7 @@ def test_a_thread_that_has_left_its_epoll_wait_is_not_interrupted(start: Start) 
 def _nudge_if_it_waits(pid: int, tid: int) -> int:
     task = os.open(f"/proc/{pid}/task/{tid}", os.O_PATH)
     with Tracer() as tracer:
-        return tracer.nudge(tid, lambda: threads.epoll_wait(task) is not None, 1.0)
+        return tracer.nudge(tid, lambda: epoll_wait(task) is not None, 1.0)
 
 
 def test_a_nudge_killed_at_any_moment_leaves_every_thread_running(start: Start) -> None:

@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from watchdog.evidence.calls import Call, Unreadable, epoll_wait
+from watchdog.evidence.pinned import open_directory, pinned, read
+from watchdog.evidence.rights import NotPermitted, YamaForbids
 from watchdog.helper import threads
 from watchdog.helper.ptrace import Awake, Tracer
 from watchdog.model import Epoch, Outcome, Performed, Rung
-from watchdog.target import Gone, NeverATarget, Refusal, stat_fields
+from watchdog.target import Gone, NeverATarget, Refusal
 
 DEADLINE = 0.8  # seconds for all threads, so that there is time left to tell within the child's deadline of 1 s
 THREAD_BOUND = 0.2  # seconds for one of them; 4 times overloaded, a host needed 0.011
@@ -32,7 +33,7 @@ class Nudged:
     pid: int
     tid: int
     name: str
-    wait: threads.Wait
+    wait: Call
     stopped_ns: int
 
 
@@ -95,7 +96,7 @@ class Nudge:
                     "pid": thread.pid,
                     "tid": thread.tid,
                     "name": thread.name,
-                    "call": thread.wait.call,
+                    "call": thread.wait.name,
                     "epoll_fd": thread.wait.epfd,
                     "finite": thread.wait.finite,
                     "stopped_seconds": thread.stopped_ns / 1e9,
@@ -134,29 +135,11 @@ def nudge(epochs: tuple[Epoch, ...], never: frozenset[int] = frozenset(), deadli
             try:
                 if epoch.pid in never:
                     raise NeverATarget("it is never touched")
-                with _pinned(epoch) as process:
+                with pinned(epoch) as process:
                     _nudge_process(tracer, epoch.pid, process, until, result)
             except Refusal as refusal:
                 result.skipped.append(Skipped(epoch.pid, 0, refusal))
     return result
-
-
-@contextmanager
-def _pinned(epoch: Epoch) -> Iterator[int]:
-    """The open /proc/PID of exactly this life of the process. Raises `Gone`."""
-    try:
-        process = os.open(f"/proc/{epoch.pid}", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        raise Gone(f"there is no process {epoch.pid}") from None
-    try:
-        began = int(stat_fields(threads.read(process, "stat"))[19])
-        if began != epoch.start_time:
-            raise Gone(f"PID {epoch.pid} is another process' by now")
-        yield process
-    except FileNotFoundError:
-        raise Gone(f"process {epoch.pid} has ended") from None
-    finally:
-        os.close(process)
 
 
 def _nudge_process(tracer: Tracer, pid: int, process: int, until: float, result: Nudge) -> None:
@@ -172,7 +155,7 @@ def _nudge_process(tracer: Tracer, pid: int, process: int, until: float, result:
                 return
             try:
                 nudged = _nudge_thread(tracer, pid, tid, listing, min(THREAD_BOUND, left))
-            except (threads.NotPermitted, threads.YamaForbids, threads.Unreadable) as refusal:
+            except (NotPermitted, YamaForbids, Unreadable) as refusal:
                 result.skipped.append(Skipped(pid, 0, refusal))  # so it is with every thread of the process
                 return
             except Refusal as refusal:
@@ -190,15 +173,15 @@ def _nudge_process(tracer: Tracer, pid: int, process: int, until: float, result:
 def _nudge_thread(tracer: Tracer, pid: int, tid: int, listing: int, bound: float) -> Nudged | None:
     """None: the thread does not sleep in an epoll wait. Raises a `Refusal`."""
     try:
-        task = os.open(str(tid), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=listing)
+        task = open_directory(str(tid), listing)
     except FileNotFoundError:
         return None  # it ended since the threads were listed
     try:
-        wait = threads.epoll_wait(task)
+        wait = epoll_wait(task)
         if wait is None or not threads.sleeps(task):
             return None
-        name = threads.read(task, "comm").decode(errors="replace").strip()
-        stopped_ns = tracer.nudge(tid, lambda: threads.epoll_wait(task) is not None, bound)
+        name = read(task, "comm").decode(errors="replace").strip()
+        stopped_ns = tracer.nudge(tid, lambda: epoll_wait(task) is not None, bound)
         return Nudged(pid, tid, name, wait, stopped_ns)
     except (Awake, FileNotFoundError):
         return None

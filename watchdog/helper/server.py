@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import watchdog
-from watchdog.helper import threads
+from watchdog.evidence.rights import may_ptrace, yama_scope
 from watchdog.helper.account import Account
 from watchdog.helper.crew import Crew
 from watchdog.helper.ledger import LedgerUnreadable, Use
@@ -64,8 +64,8 @@ def _hello(_target: Target, _epoch: Epoch | None, _never: frozenset[int]) -> Don
     detail = {
         "version": watchdog.__version__,
         "uid": os.geteuid(),
-        "cap_sys_ptrace": threads.may_ptrace(),
-        "yama_ptrace_scope": threads.yama_scope(),
+        "cap_sys_ptrace": may_ptrace(),
+        "yama_ptrace_scope": yama_scope(),
     }
     return Done(Outcome.DONE, "", detail)
 
