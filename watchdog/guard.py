@@ -17,7 +17,7 @@ from typing import Protocol
 from watchdog import ladder
 from watchdog.clock import Clock
 from watchdog.config import Service
-from watchdog.diagnosis import diagnose, read
+from watchdog.diagnosis import diagnose
 from watchdog.look import Look, Seen
 from watchdog.model import (
     Action,
@@ -36,6 +36,7 @@ from watchdog.model import (
     Step,
 )
 from watchdog.pace import plan
+from watchdog.sight import look_at
 from watchdog.store import Entry, Letter, Store, StoreUnwritable
 
 LOADS = 3  # tries to read the state at the start; a disk that is busy at boot answers the second or third
@@ -153,7 +154,7 @@ class Guard:
         self.seen, self.diagnosis = seen, diagnose(case)
         late = case.late_answer is not None and case.late_answer != self._late_told
         self._late_told = case.late_answer
-        await self.apply(Looked(seen.round.id, self.diagnosis, seen.epoch, late, case.host, read(case).dark))
+        await self.apply(Looked(seen.round.id, self.diagnosis, seen.epoch, late, case.host, look_at(case).dark))
         self.next_round = plan(self.service.policy, self.state, began, self._clock.now())
         self._around.looked(self)
 

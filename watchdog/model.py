@@ -244,6 +244,7 @@ class Case:
     host: Host = Host()
     reading: Reading | None = None  # evidence, read in this very round
     proofs: tuple[Proof, ...] = ()  # lost wake-ups that are proven, and still hold
+    unproven: tuple[str, ...] = ()  # why epolls that might have lost one are not proven to
     baseline: Baseline | None = None  # of this epoch
     pressure: Pressure | None = None
     advisories: tuple[Advisory, ...] = ()  # of the running kernel

@@ -1,0 +1,188 @@
+"""What a reading shows of a service, in the words that the rules of the diagnosis ask in. Pure.
+
+Rules of this file: a symptom is claimed only where every sample shows it; what was not read is no symptom. Which
+threads serve the sockets the baseline tells; without one, those that wait in epoll; without any, each process' first.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from watchdog.proof import ENDED, EPOLL_SLEEP
+from watchdog.reading import Baseline, Epoll, Process, Queue, Reading, Sample, Thread, Watch
+
+BUSY = 0.5  # share of a CPU that a loop burns
+STARVED = 0.5  # share of the time that a runnable thread is without a CPU
+
+Trace = tuple[Thread, ...]  # one thread, in every sample
+
+
+@dataclass(frozen=True, slots=True)
+class Symptoms:
+    """A reading and the baseline to read it by; `loops` are the threads that serve the sockets."""
+
+    reading: Reading
+    baseline: Baseline | None
+    samples: tuple[Sample, ...] = field(init=False)
+    loops: tuple[Trace, ...] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "samples", self.reading.samples)
+        object.__setattr__(self, "loops", tuple(_loops(self.reading.samples, self.baseline)))
+
+    # --- threads ------------------------------------------------------------------------------------------------------
+
+    @property
+    def informed(self) -> bool:
+        """Whether the kernel told what the threads do: at least two samples, with system calls."""
+        return len(self.samples) > 1 and any(thread.call for thread in self.samples[-1].threads)
+
+    @property
+    def span(self) -> float:
+        """Seconds from the first sample to the last."""
+        return self.samples[-1].began - self.samples[0].began if self.samples else 0.0
+
+    def paused(self) -> str | None:
+        """The process is stopped, frozen or traced, in the first and in the last sample."""
+        if not self.samples:
+            return None
+        for process in self.samples[-1].processes:
+            if process.frozen and all(_frozen(sample, process) for sample in self.samples):
+                return f"the cgroup of process {process.pid} is frozen"
+        for trace in _traces(self.samples):
+            who = f"thread {trace[-1].tid} ({trace[-1].name})"
+            if all(thread.tracer for thread in trace):
+                return f"{who} is traced by process {trace[-1].tracer}"
+            if all(thread.state in "Tt" for thread in trace):
+                return f"{who} is stopped (state {trace[-1].state})"
+        return None
+
+    def stuck(self) -> Thread | None:
+        """A loop's thread that sleeps uninterruptibly in every sample."""
+        return next((t[-1] for t in self.loops if len(t) > 1 and all(x.state == "D" for x in t)), None)
+
+    def busy(self) -> Thread | None:
+        """A loop's thread that burns CPU."""
+        return next((trace[-1] for trace in self.loops if self.cpu_share(trace) >= BUSY), None)
+
+    def starved(self) -> Thread | None:
+        """A loop's thread that wants to run, and mostly gets no CPU."""
+        return next(
+            (t[-1] for t in self.loops if self.span and (t[-1].delayed - t[0].delayed) / self.span >= STARVED), None
+        )
+
+    def cpu_share(self, trace: Trace) -> float:
+        """How much of a CPU the thread used, 0 to 1."""
+        return (trace[-1].cpu - trace[0].cpu) / self.span if self.span else 0.0
+
+    def in_epoll(self) -> tuple[Trace, ...]:
+        """The threads that wait in epoll in some sample, whoever they are."""
+        return tuple(trace for trace in _traces(self.samples) if any(thread.waits_in_epoll for thread in trace))
+
+    def asleep(self) -> tuple[Trace, ...]:
+        """The threads that sleep in one and the same epoll wait, without a time-out, in every sample."""
+        return tuple(
+            trace
+            for trace in self.in_epoll()
+            if all(x.state == "S" and x.waits_in_epoll and not x.finite for x in trace)
+            and len({x.switches for x in trace}) == 1
+            and all(x.wchan in EPOLL_SLEEP or not x.wchan for x in trace)
+        )
+
+    def blocked(self) -> tuple[Trace, ...]:
+        """The loops' threads, where none of them waits in epoll in any sample, and each sleeps in something else."""
+        if any(thread.waits_in_epoll for trace in self.loops for thread in trace):
+            return ()
+        return self.loops if all(thread.state == "S" for trace in self.loops for thread in trace) else ()
+
+    # --- descriptors --------------------------------------------------------------------------------------------------
+
+    def at_fd_limit(self) -> Process | None:
+        """A process without a descriptor left."""
+        for process in self.samples[-1].processes if self.samples else ():
+            if process.fds is not None and process.fd_limit is not None and process.fds >= process.fd_limit:
+                return process
+        return None
+
+    # --- queues -------------------------------------------------------------------------------------------------------
+
+    def listeners(self) -> tuple[Queue, ...]:
+        """The service's listening sockets, as last read."""
+        return self.reading.queues[-1].queues if self.reading.queues else ()
+
+    def filled(self) -> tuple[Queue, ...]:
+        """Listeners before which connections stood at every moment."""
+        return tuple(queue for queue in self.listeners() if all(x.length for x in self._over_time(queue)))
+
+    def drained(self) -> Queue | None:
+        """A listener whose queue became shorter: somebody takes connections."""
+        for queue in self.listeners():
+            lengths = [x.length for x in self._over_time(queue)]
+            if any(after < before for before, after in itertools.pairwise(lengths)):
+                return queue
+        return None
+
+    def accepted(self) -> bool:
+        """Whether a connection was taken between the beginning and the end of the reading."""
+        waiting = {(stream.local, stream.peer) for stream in self.reading.streams if not stream.inode}
+        return any(stream.inode and (stream.local, stream.peer) in waiting for stream in self.reading.streams_after)
+
+    def _over_time(self, queue: Queue) -> list[Queue]:
+        found = [moment.of(queue.inode) for moment in self.reading.queues]
+        return [x for x in found if x is not None]
+
+    # --- who watches the queues ---------------------------------------------------------------------------------------
+
+    def overlooked(self, queue: Queue) -> str | None:
+        """Why no epoll tells of the connections that wait there, although its waiters are sound; None: it does."""
+        entries = list(self._entries(queue.inode))
+        if not entries:
+            before = self.baseline.epolls if self.baseline is not None else ()
+            watched = any(watch.inode == queue.inode for epoll in before for watch in epoll.watches)
+            return f"no epoll watches {queue.address} any more" if watched and self._all_entries_known() else None
+        if not any(watch.armed for _, watch in entries):
+            return f"{queue.address} is watched, but not armed (a ONESHOT that was not set again)"
+        copies = [self._copies(epoll) for epoll, _ in entries]
+        if all(found and not any(found) for found in copies):
+            return f"{queue.address} has connections and is in no ready list: its edge was consumed"
+        return None
+
+    def _entries(self, inode: int) -> Iterator[tuple[Epoll, Watch]]:
+        for epoll in self._epolls():
+            for watch in epoll.watches:
+                if watch.inode == inode:
+                    yield epoll, watch
+
+    def _epolls(self) -> tuple[Epoll, ...]:
+        return self.samples[-1].epolls if self.samples else ()
+
+    def _all_entries_known(self) -> bool:
+        return bool(self._epolls()) and not any(epoll.omitted for epoll in self._epolls())
+
+    def _copies(self, epoll: Epoll) -> list[bool]:
+        """What each copy of it said."""
+        found = [x.readable for sample in self.reading.touched for x in sample.epolls if x.key == epoll.key]
+        return [readable for readable in found if readable is not None]
+
+
+def _frozen(sample: Sample, process: Process) -> bool:
+    return any(x.pid == process.pid and x.frozen for x in sample.processes)
+
+
+def _traces(samples: tuple[Sample, ...]) -> Iterator[Trace]:
+    """Every living thread that is in all samples."""
+    found = [{thread.key: thread for thread in sample.threads} for sample in samples]
+    for key, last in found[-1].items() if found else ():
+        if last.state not in ENDED and all(key in threads for threads in found):
+            yield tuple(threads[key] for threads in found)
+
+
+def _loops(samples: tuple[Sample, ...], baseline: Baseline | None) -> list[Trace]:
+    traces = list(_traces(samples))
+    if baseline is not None and baseline.waiters:
+        known = {(waiter.tid, waiter.started) for waiter in baseline.waiters}
+        return [trace for trace in traces if trace[-1].key in known]
+    waiting = [trace for trace in traces if any(thread.waits_in_epoll for thread in trace)]
+    return waiting or [trace for trace in traces if trace[-1].tid == trace[-1].pid]
