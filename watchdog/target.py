@@ -21,6 +21,7 @@ from watchdog.model import Epoch
 
 TICKS = os.sysconf("SC_CLK_TCK")
 UNIT_PATH = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
+SYSTEMD = "name=systemd"  # the hierarchy of cgroup v1 that systemd keeps units in
 # What everything else hangs on: the bus, systemd's own daemons, and ourselves. Whole names: Prometheus has a
 # systemd-exporter.service.
 NEVER_UNITS = frozenset(
@@ -277,24 +278,27 @@ def unit_pids(unit: str, main: int) -> tuple[int, ...]:
         text = os.fsdecode(contents(f"/proc/{main}/cgroup"))
     except (FileNotFoundError, ProcessLookupError):
         raise Gone(f"there is no process {main}") from None
-    paths = dict(_hierarchies(text))
-    for hierarchy, root, mount in _mounts():
+    paths = cgroup_paths(text)
+    for hierarchy, root, mount in cgroup_mounts():
         if hierarchy in paths and (cgroup := _unit_part(paths[hierarchy], unit)):
-            inside = "/" if cgroup == root else cgroup.removeprefix(root.rstrip("/"))
-            return tuple(sorted(set(_procs(mount + inside))))
-    shown = paths.get("", "") or paths.get("name=systemd", "")
+            return tuple(sorted(set(_procs(cgroup_directory(cgroup, root, mount)))))
+    shown = paths.get("", "") or paths.get(SYSTEMD, "")
     raise NotOfUnit(f"process {main} is not of {unit}: its cgroup is {shown}")
 
 
-def _hierarchies(text: str) -> Iterator[tuple[str, str]]:
-    """The two hierarchies that systemd keeps units in: cgroup v2 (written as "") and v1's "name=systemd"."""
+def cgroup_paths(text: str, controller: str = SYSTEMD) -> dict[str, str]:
+    """The paths in a `cgroup` file: of cgroup v2 (written as "") and of the v1 hierarchy with that controller."""
+    found = {}
     for line in text.splitlines():
         _, controllers, path = line.split(":", 2)
-        if controllers in ("", "name=systemd"):
-            yield controllers, path
+        if not controllers:
+            found[""] = path
+        elif controller in controllers.split(","):
+            found[controller] = path
+    return found
 
 
-def _mounts() -> Iterator[tuple[str, str, str]]:
+def cgroup_mounts(controller: str = SYSTEMD) -> Iterator[tuple[str, str, str]]:
     """Where those are mounted: (hierarchy, the part of it that is mounted, mount point), as seen by this process."""
     for line in os.fsdecode(contents("/proc/self/mountinfo")).splitlines():
         left, _, right = line.partition(" - ")
@@ -302,8 +306,13 @@ def _mounts() -> Iterator[tuple[str, str, str]]:
         root, mount = left.split()[3:5]
         if kind == "cgroup2":
             yield "", root, mount
-        elif kind == "cgroup" and "name=systemd" in options.split(","):
-            yield "name=systemd", root, mount
+        elif kind == "cgroup" and controller in options.split(","):
+            yield controller, root, mount
+
+
+def cgroup_directory(path: str, root: str, mount: str) -> str:
+    """Where the cgroup `path` is, of which hierarchy the part `root` is mounted at `mount`."""
+    return mount + ("/" if path == root else path.removeprefix(root.rstrip("/")))
 
 
 def _unit_part(path: str, unit: str) -> str:

@@ -9,6 +9,7 @@ Sources: proc(5), proc_pid_stat(5), proc_pid_status(5).
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -16,6 +17,11 @@ from watchdog.model import Epoch
 from watchdog.target import Gone, stat_fields
 
 CHUNK = 4096  # bytes; a file that has less is read by one call
+
+
+def now() -> float:
+    """CLOCK_BOOTTIME, in seconds: when something was read."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 @contextmanager
