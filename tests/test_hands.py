@@ -185,7 +185,7 @@ async def test_a_helper_at_rest_takes_no_more_than_16_mib(tmp_path: Path, spawn:
     [
         ("peer.send(b'nonsense\\n')", "the helper talks nonsense: the line is no JSON"),
         ("peer.send(b'{}\\n')", "the helper talks nonsense: no reply"),
-        ("peer.send(b'x' * 300_000 + b'\\n')", "the helper talks nonsense: the line is longer"),
+        ("peer.send(b'x' * 1_200_000 + b'\\n')", "the helper talks nonsense: the line is longer"),
         ("os._exit(3)", "the helper ended (status 3)"),
         ("os.kill(os.getpid(), 11)", "the helper ended (signal 11)"),
     ],

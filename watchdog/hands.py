@@ -19,12 +19,16 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+import msgspec
+
 from watchdog.helper.protocol import MAX_REPLY, Lines, Nonsense, Reply, Request, encode_request, parse_reply
-from watchdog.model import Action, Outcome, Performed, Rung
+from watchdog.model import Action, Epoch, Outcome, Performed, Rung
+from watchdog.reading import Lack, Sample
 
 # Seconds until a reply is given up: what the helper allows itself (`server.VERBS`), and 22 s for a changed config to be
 # read and the ledger to be written first.
-PATIENCE: Mapping[str, float] = {"hello": 5.0, "nudge": 24.0, "restart": 3624.0}
+PATIENCE: Mapping[str, float] = {"hello": 5.0, "examine": 24.0, "nudge": 24.0, "restart": 3624.0}
+PROCESSES = "the service's processes"
 CLOSE_TIMEOUT = 0.5  # seconds for the helper to end by itself
 
 
@@ -64,6 +68,17 @@ class Hands:
         pinned = (epoch.pid, epoch.start_time, epoch.invocation_id) if epoch else (0, 0, "")
         reply = await self._ask(Request(next(self._ids), verb, service, *pinned))
         return Performed(action.rung, reply.outcome, reply.reason, reply.detail)
+
+    async def examine(self, service: str, epoch: Epoch, *, copy: bool = False) -> Sample | Lack:
+        """What the kernel says of its processes now; with `copy`, of copies of its epolls too. Never raises."""
+        pinned = (epoch.pid, epoch.start_time, epoch.invocation_id)
+        reply = await self._ask(Request(next(self._ids), "examine", service, *pinned, copy=int(copy)))
+        if reply.outcome is not Outcome.DONE:
+            return Lack(PROCESSES, reply.reason)
+        try:
+            return msgspec.convert(reply.detail, Sample)
+        except msgspec.ValidationError as error:
+            return Lack(PROCESSES, f"the helper talks nonsense: {error}")
 
     async def hello(self) -> Reply:
         """What the helper is and may do (`detail`: version, uid, cap_sys_ptrace, yama_ptrace_scope). Never raises."""

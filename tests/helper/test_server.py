@@ -387,12 +387,13 @@ def resident_kib(pid: int) -> int:
 def test_an_unknown_verb_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
     with helper(tmp_path, {}) as asked:
         reply = asked.call("drill")
-    assert reply.reason == "not understood: unknown verb 'drill'; known: hello, nudge, restart"
+    assert reply.reason == "not understood: unknown verb 'drill'; known: hello, examine, nudge, restart"
 
 
-def test_the_whole_surface_is_three_verbs() -> None:
-    assert {name: (verb.rung, verb.stored) for name, verb in VERBS.items()} == {
-        "hello": (None, False),
-        "nudge": (Rung.NUDGE, False),
-        "restart": (Rung.RESTART, True),
+def test_the_whole_surface_is_four_verbs() -> None:
+    assert {name: (verb.rung, verb.stored, verb.reads) for name, verb in VERBS.items()} == {
+        "hello": (None, False, False),
+        "examine": (None, False, True),
+        "nudge": (Rung.NUDGE, False, False),
+        "restart": (Rung.RESTART, True, False),
     }

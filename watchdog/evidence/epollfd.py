@@ -1,8 +1,8 @@
 """Whether an epoll has something to tell, asked by a copy of it: the one reading that touches.
 
-Rules: the copy is polled, once and without waiting, and closed; never epoll_wait(2) on it, which would take events away.
-A poll consumes nothing (kernel-facts.md, section 0), yet it may wake a waiter that is still queued: so this is read
-last. It is of exactly the process that is meant: the start time is looked at once the pidfd is open.
+Rules: the copy is polled, once and without waiting, and closed; never epoll_wait(2) on it, which would take events
+away. A poll consumes nothing (kernel-facts.md, section 0), yet it may wake a waiter that is still queued: so this is
+read last. It is of exactly the process that is meant: the start time is looked at once the pidfd is open.
 
 Sources: pidfd_open(2), pidfd_getfd(2) (since 5.6; it has the same number on x86-64 and arm64), poll(2).
 """

@@ -6,6 +6,8 @@ their requests: the id joins them.
 
     {"id": 1, "verb": "nudge", "service": "ravendb", "pid": 912, "start_time": 5123, "invocation_id": ""}
     {"id": 1, "outcome": "done", "reason": "1 thread nudged, longest stop 0.08 ms", "detail": {…}}
+
+A frozen value in a detail goes as an object of its fields, a tuple as an array; `hands` knows what it was.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from typing import Any
 from watchdog.model import Epoch, Outcome
 
 MAX_REQUEST = 4096  # bytes
-MAX_REPLY = 256 << 10
+MAX_REPLY = 1 << 20  # the largest is a sample at its limits (`evidence.procfs.Limits`): 0.8 MiB
 MAX_NUMBER = 1 << 62
 
 
@@ -40,6 +42,7 @@ class Request:
     pid: int = 0
     start_time: int = 0
     invocation_id: str = ""
+    copy: int = 0  # 1: examine polls copies of the epolls too
 
     @property
     def epoch(self) -> Epoch | None:
@@ -62,21 +65,29 @@ class Lines:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._rest = b""
+        self._rest = bytearray()  # appended to, never copied: what comes in small pieces costs no more
         self._dropping = False
 
     def feed(self, data: bytes) -> list[bytes | None]:
         """The lines that `data` completes."""
-        *ended, self._rest = (self._rest + data).split(b"\n")
-        lines: list[bytes | None] = [line if len(line) <= self._limit else None for line in ended]
-        if lines and self._dropping:
-            lines[0] = None
-            self._dropping = False
-        if len(self._rest) > self._limit:
-            self._dropping = True
-        if self._dropping:
-            self._rest = b""
+        *ended, rest = data.split(b"\n")
+        lines = [self._end(part) for part in ended]
+        self._add(rest)
         return lines
+
+    def _add(self, part: bytes) -> None:
+        if self._dropping or len(self._rest) + len(part) > self._limit:
+            self._dropping = True
+            self._rest = bytearray()
+        else:
+            self._rest += part
+
+    def _end(self, part: bytes) -> bytes | None:
+        self._add(part)
+        line = None if self._dropping else bytes(self._rest)
+        self._dropping = False
+        self._rest = bytearray()
+        return line
 
 
 def parse_request(line: bytes | None) -> Request:
@@ -140,4 +151,9 @@ def _is_number(value: object) -> bool:
 
 
 def _line(fields: Mapping[str, Any]) -> bytes:
-    return json.dumps(fields).encode() + b"\n"
+    return json.dumps(fields, separators=(",", ":"), default=plain).encode() + b"\n"
+
+
+def plain(value: Any) -> dict[str, Any]:
+    """The fields of a slotted dataclass."""
+    return {name: getattr(value, name) for name in value.__slots__}

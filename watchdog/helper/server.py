@@ -2,9 +2,9 @@
 
 Rules: what root does is the table `VERBS`, and nothing else. The loop itself waits for nothing but its poll: what may
 hang (the config's child, the ledger's fsync, every verb) happens in a worker with a deadline, so that several services
-are served at once; for one service there is never a second action beside the first. A request goes this way, and is
-answered where it ends: config fresh, service known, process the one that was meant, budget spent, ledger on the disk,
-verb done.
+are served at once; for one service there is never a second action beside the first, nor a second reading. A request
+goes this way, and is answered where it ends: config fresh, service known, process the one that was meant, budget spent,
+ledger on the disk, verb done. A reading changes nothing and spends nothing; it may go on beside an action.
 """
 
 from __future__ import annotations
@@ -20,16 +20,18 @@ from dataclasses import dataclass
 from typing import Any
 
 import watchdog
+from watchdog.evidence.epollfd import with_copies
+from watchdog.evidence.procfs import sample
 from watchdog.evidence.rights import may_ptrace, yama_scope
 from watchdog.helper.account import Account
 from watchdog.helper.crew import Crew
 from watchdog.helper.ledger import LedgerUnreadable, Use
 from watchdog.helper.nudge import nudge
-from watchdog.helper.protocol import MAX_REQUEST, Lines, Nonsense, Reply, Request, encode_reply, parse_request
+from watchdog.helper.protocol import MAX_REQUEST, Lines, Nonsense, Reply, Request, encode_reply, parse_request, plain
 from watchdog.helper.services import LOAD_TIMEOUT, ConfigBad, Load, Services
 from watchdog.helper.worker import Ending
-from watchdog.model import Epoch, Outcome, Performed, Rung
-from watchdog.target import Gone, Refusal, Target, check_alive, check_allowed, processes
+from watchdog.model import Budget, Outcome, Performed, Rung
+from watchdog.target import Gone, NeverATarget, Refusal, Target, check_alive, check_allowed, processes
 
 CHUNK = 4096  # bytes read at once: no more replies than they ask for can be owed to a peer that does not read
 MAX_JOBS = 256
@@ -52,15 +54,17 @@ class Verb:
     """What a verb does, in a worker, and for how many seconds at most.
 
     With a `rung` it acts on a service of the config, within the budget; `stored`: never without its use on the disk.
+    With `reads` it reads of one. With neither it is about no service.
     """
 
-    act: Callable[[Target, Epoch | None, frozenset[int]], Done]
+    act: Callable[[Target, Request, frozenset[int]], Done]
     timeout: float
     rung: Rung | None = None
     stored: bool = False
+    reads: bool = False
 
 
-def _hello(_target: Target, _epoch: Epoch | None, _never: frozenset[int]) -> Done:
+def _hello(_target: Target, _request: Request, _never: frozenset[int]) -> Done:
     detail = {
         "version": watchdog.__version__,
         "uid": os.geteuid(),
@@ -70,16 +74,27 @@ def _hello(_target: Target, _epoch: Epoch | None, _never: frozenset[int]) -> Don
     return Done(Outcome.DONE, "", detail)
 
 
-def _nudge(target: Target, epoch: Epoch | None, never: frozenset[int]) -> Done:
-    if epoch is None:
+def _examine(target: Target, request: Request, never: frozenset[int]) -> Done:
+    if request.epoch is None:
+        raise Gone("there is no process to examine")
+    if request.pid in never:
+        raise NeverATarget("it is never touched")
+    found = sample([epoch for epoch in processes(target, request.epoch) if epoch.pid not in never])
+    if not found.processes:
+        raise Gone(f"process {request.pid} has ended")
+    return Done(Outcome.DONE, "", plain(with_copies(found) if request.copy else found))
+
+
+def _nudge(target: Target, request: Request, never: frozenset[int]) -> Done:
+    if request.epoch is None:
         raise Gone("there is no process to nudge")
-    return _told(nudge(processes(target, epoch), never).performed())
+    return _told(nudge(processes(target, request.epoch), never).performed())
 
 
-def _restart(target: Target, epoch: Epoch | None, _never: frozenset[int]) -> Done:
+def _restart(target: Target, request: Request, _never: frozenset[int]) -> Done:
     from watchdog.helper.restart import restart  # in the worker only: it brings D-Bus with it
 
-    return _told(restart(target, epoch))
+    return _told(restart(target, request.epoch))
 
 
 def _told(performed: Performed) -> Done:
@@ -88,6 +103,7 @@ def _told(performed: Performed) -> Done:
 
 VERBS: Mapping[str, Verb] = {
     "hello": Verb(_hello, timeout=1.0),
+    "examine": Verb(_examine, timeout=1.0, reads=True),
     "nudge": Verb(_nudge, timeout=1.0, rung=Rung.NUDGE),
     # It bounds itself by the unit's own TimeoutStopSec= and TimeoutStartSec=; this is for one that does not.
     "restart": Verb(_restart, timeout=3600.0, rung=Rung.RESTART, stored=True),
@@ -101,6 +117,11 @@ class Job:
     request: Request
     verb: Verb
     target: Target = NOTHING
+
+    @property
+    def key(self) -> tuple[str, bool]:
+        """Of which there is one at a time: the service's action, or its reading."""
+        return self.request.service, self.verb.reads
 
 
 class Server:
@@ -118,9 +139,9 @@ class Server:
         self._services = Services(config)
         self._loading = False
         self._waiting: list[Job] = []  # for the config
-        self._jobs: dict[str, Job] = {}  # by service: one each
+        self._jobs: dict[tuple[str, bool], Job] = {}
         self._lines = Lines(MAX_REQUEST)
-        self._owed = b""
+        self._owed = bytearray()
 
     def serve(self) -> None:
         """Until the peer closes; the workers end with it."""
@@ -142,7 +163,7 @@ class Server:
         """Write what is owed, or read what is asked; a peer that reads no replies is not read from. False: it left."""
         try:
             if self._owed:
-                self._owed = self._owed[self._peer.send(self._owed) :]
+                del self._owed[: self._peer.send(self._owed)]
                 return True
             data = self._peer.recv(CHUNK)
         except BlockingIOError:
@@ -164,17 +185,19 @@ class Server:
         except Nonsense as nonsense:
             self._owe(Reply(nonsense.id, Outcome.REFUSED, f"not understood: {nonsense}"))
             return
-        if other := self._jobs.get(request.service):
-            reason = f"a {other.request.verb} of {request.service[:100]!r} is under way"
+        job = Job(request, verb)
+        if other := self._jobs.get(job.key):
+            article = "an" if other.verb.reads else "a"
+            reason = f"{article} {other.request.verb} of {request.service[:100]!r} is under way"
             self._owe(Reply(request.id, Outcome.REFUSED, reason))
         elif len(self._jobs) >= MAX_JOBS:
             self._owe(Reply(request.id, Outcome.REFUSED, f"{MAX_JOBS} requests are under way"))
         else:
-            job = self._jobs[request.service] = Job(request, verb)
+            self._jobs[job.key] = job
             self._admit(job)
 
     def _admit(self, job: Job) -> None:
-        if job.verb.rung is None:
+        if job.verb.rung is None and not job.verb.reads:
             self._act(job)
         elif self._loading or self._services.stale():
             self._waiting.append(job)
@@ -204,30 +227,36 @@ class Server:
 
     def _begin(self, job: Job) -> None:
         """Refuse what can be refused before anything is spent; then spend."""
-        service, rung, epoch = job.request.service, job.verb.rung, job.request.epoch
+        service, epoch = job.request.service, job.request.epoch
         guarded = self._services.get(service)
-        if guarded is None or rung is None:
+        if guarded is None:
             reason = f"the config names no service {service[:100]!r}"
             if self._services.error:
                 reason += f", but it is bad, and the old one stays in force: {self._services.error}"
             self._answer(job, Done(Outcome.REFUSED, reason, {}))
             return
         job.target = guarded.target
-        budget = guarded.budgets[rung]
         try:
             check_allowed(job.target)
             if epoch is not None:
                 check_alive(epoch)
-            use = self._account.spend(service, rung, budget, lambda error: self._stored(job, use, error))
+            if job.verb.rung is None:
+                self._act(job)
+            else:
+                self._spend(job, job.verb.rung, guarded.budgets[job.verb.rung])
         except Refusal as refusal:
             self._answer(job, _refused(refusal))
+
+    def _spend(self, job: Job, rung: Rung, budget: Budget) -> None:
+        try:
+            use = self._account.spend(job.request.service, rung, budget, lambda error: self._stored(job, use, error))
         except LedgerUnreadable as error:
             self._answer(job, Done(Outcome.REFUSED, str(error), {}))
-        else:
-            if use is None:
-                reason = f"the helper's own budget is spent: {budget.burst} in {budget.interval:g} s"
-                self._answer(job, Done(Outcome.REFUSED, reason, {}))
-            self._account.store()
+            return
+        if use is None:
+            reason = f"the helper's own budget is spent: {budget.burst} in {budget.interval:g} s"
+            self._answer(job, Done(Outcome.REFUSED, reason, {}))
+        self._account.store()
 
     def _stored(self, job: Job, use: Use | None, error: str) -> None:
         if error and job.verb.stored and job.verb.rung is not None and use is not None:
@@ -238,14 +267,14 @@ class Server:
             self._act(job)
 
     def _act(self, job: Job) -> None:
-        act, target, epoch, never = job.verb.act, job.target, job.request.epoch, self._never
+        act, target, request, never = job.verb.act, job.target, job.request, self._never
 
-        def work() -> dict[str, Any]:
+        def work() -> str:
             try:
-                done = act(target, epoch, never)
+                done = act(target, request, never)
             except Refusal as refusal:
                 done = _refused(refusal)
-            return {"outcome": done.outcome, "reason": done.reason, "detail": dict(done.detail)}
+            return encode_reply(_reply(request, done)).decode()
 
         self._crew.start(work, job.verb.timeout, lambda ending: self._acted(job, ending))
 
@@ -254,15 +283,19 @@ class Server:
             outcome = Outcome.TIMED_OUT if ending.overran else Outcome.FAILED
             self._answer(job, Done(outcome, ending.error, {}))
         else:
-            value = ending.value
-            self._answer(job, Done(Outcome(value["outcome"]), value["reason"], value["detail"]))
+            del self._jobs[job.key]
+            self._owed += ending.value.encode()  # as the worker wrote it: values made of it would cost us their memory
 
     def _answer(self, job: Job, done: Done) -> None:
-        del self._jobs[job.request.service]
-        self._owe(Reply(job.request.id, done.outcome, done.reason, done.detail))
+        del self._jobs[job.key]
+        self._owe(_reply(job.request, done))
 
     def _owe(self, reply: Reply) -> None:
         self._owed += encode_reply(reply)
+
+
+def _reply(request: Request, done: Done) -> Reply:
+    return Reply(request.id, done.outcome, done.reason, done.detail)
 
 
 def _refused(refusal: Refusal) -> Done:
