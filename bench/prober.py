@@ -15,8 +15,11 @@ import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from tests.simulated import NoHands
 from watchdog.clock import Clock
 from watchdog.config import Service, load
+from watchdog.evidence.sockdiag import SockDiag
+from watchdog.examiner import Examiner
 from watchdog.look import Look
 from watchdog.model import Kind
 from watchdog.probes import PROBES
@@ -40,7 +43,8 @@ async def take(asking: Ask, count: int, interval: float) -> int:
 
 def by_round(service: Service, name: str) -> Ask:
     """By a round of the service with this probe only."""
-    look = Look(dataclasses.replace(service, probes={name: service.probes[name]}), Units(), Clock())
+    one = dataclasses.replace(service, probes={name: service.probes[name]})
+    look = Look(one, Units(), Examiner(name, (), NoHands(), SockDiag(), Clock()), Clock())
 
     async def ask() -> bool:
         observations = (await look.round()).round.observations

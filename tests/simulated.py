@@ -32,6 +32,7 @@ from watchdog.model import (
     Transport,
     UnitState,
 )
+from watchdog.reading import Baseline, Lack, Proof
 from watchdog.store import Letter, StoreUnwritable
 from watchdog.target import Target
 
@@ -114,12 +115,34 @@ class World:
 
 
 @dataclass
+class SimulatedExaminer:
+    """Stands in for `examiner.Examiner`: a host that gives no evidence."""
+
+    proofs: tuple[Proof, ...] = ()
+    unproven: tuple[str, ...] = ()
+    baseline: Baseline | None = None
+
+    def must_learn(self) -> bool:
+        return False
+
+
+class NoHands:
+    """A helper that reads nothing: for what needs a real examiner, and no evidence."""
+
+    async def examine(self, service: str, epoch: Epoch, *, copy: bool = False) -> Lack:
+        return Lack("threads", "nobody reads them here")
+
+
+@dataclass
 class SimulatedLook:
     """Stands in for `look.Look`: what the probes and systemd say of the world."""
 
     world: World
     roads: dict[str, Road] = field(default_factory=lambda: dict(ROADS))
+    examiner: SimulatedExaminer = field(default_factory=SimulatedExaminer)
     late_answer: float | None = None
+    answered: float | None = None
+    tripped: bool = False
     woken: asyncio.Event = field(default_factory=asyncio.Event)
     rounds: int = 0
 

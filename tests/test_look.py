@@ -5,15 +5,18 @@ import contextlib
 import os
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
+from tests.simulated import NoHands
 from watchdog import target
 from watchdog.clock import Clock
 from watchdog.config import Probe, Service
+from watchdog.evidence.sockdiag import SockDiag
+from watchdog.examiner import Examiner
 from watchdog.look import Look
 from watchdog.model import Kind, Policy
 from watchdog.probes.tcp import Settings as Tcp
@@ -60,7 +63,14 @@ def pidfile(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def look_at(pidfile: Path) -> Callable[..., Look]:
+def diag() -> Iterator[SockDiag]:
+    asked = SockDiag()
+    yield asked
+    asked.close()
+
+
+@pytest.fixture
+def look_at(pidfile: Path, diag: SockDiag) -> Callable[..., Look]:
     def make(**addresses: str) -> Look:
         probes = {
             name: Probe(type="tcp", timeout=0.1, settings=Tcp(address=address, send="ping\n", expect="pong"))
@@ -74,7 +84,7 @@ def look_at(pidfile: Path) -> Callable[..., Look]:
             annotations={},
             probes=probes,
         )
-        return Look(service, Units(), Clock())
+        return Look(service, Units(), Examiner("web", (), NoHands(), diag, Clock()), Clock())
 
     return make
 

@@ -15,7 +15,7 @@ import pytest
 
 from tests.simulated import POLICY, SERVICE, Around, Killed, SimulatedHands, SimulatedLook, World
 from watchdog.guard import Guard
-from watchdog.model import Record, State
+from watchdog.model import Case, Record, State
 from watchdog.store import Entry, Letter, Store, StoredIncident
 
 
@@ -27,10 +27,16 @@ class KilledStore(Store):
         self._world = world
 
     async def commit(
-        self, service: str, state: State, records: Sequence[Record], entry: Entry | None, letters: Sequence[Letter] = ()
+        self,
+        service: str,
+        state: State,
+        records: Sequence[Record],
+        entry: Entry | None,
+        letters: Sequence[Letter] = (),
+        case: Case | None = None,
     ) -> None:
         self._world.pass_point("before commit")
-        await super().commit(service, state, records, entry, letters)
+        await super().commit(service, state, records, entry, letters, case)
         self._world.pass_point("after commit")
 
 

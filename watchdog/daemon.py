@@ -28,6 +28,8 @@ from watchdog.alerts.delivery import Courier
 from watchdog.board import Board
 from watchdog.clock import Clock
 from watchdog.config import Channel, Config, ConfigInvalid, Service
+from watchdog.evidence.sockdiag import SockDiag
+from watchdog.examiner import Examiner
 from watchdog.guard import Guard
 from watchdog.hands import Hands
 from watchdog.heart import Heart, notify
@@ -37,6 +39,7 @@ from watchdog.model import State
 from watchdog.probes import PROBES
 from watchdog.store import Store, StoreUnwritable
 from watchdog.systemd import Units
+from watchdog.tripwire import Tripwire
 from watchdog.web.server import Server, serve
 
 STOP_TIMEOUT = 0.3  # s for all tasks to end
@@ -67,6 +70,8 @@ class Daemon:
         self._board.lag = lambda: self._heart.lag
         self._board.wake_couriers = self._wake_couriers
         self._units = Units()
+        self._diag = SockDiag()
+        self._tripwire = Tripwire(self._board.guards, self._diag, self._clock, self._metrics.queues)
         self._posts: dict[str, Post] = {}
         self._couriers: dict[str, tuple[Courier, asyncio.Task[None]]] = {}
         self._exit_code = 0
@@ -87,6 +92,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
         self._start(self._heart.beat(), "heart")
         self._start(self._reloads(), "reloads")
+        self._start(self._tripwire.watch(lambda: self._config.tripwire), "tripwire")
         self._arrange(self._config)
         self._metrics.config_reloaded(True, time.time())
         log.info("guarding %d services; metrics at http://%s/metrics", len(self._config.services), self._server.address)
@@ -135,7 +141,8 @@ class Daemon:
                 self._open_channel(channel)
 
     def _guard(self, service: Service, found: State | None) -> None:
-        look = Look(service, self._units, self._clock)
+        examiner = Examiner(service.name, _addresses(service), self._hands, self._diag, self._clock)
+        look = Look(service, self._units, examiner, self._clock)
         guard = Guard(service, look, self._hands, self._store, self._clock, self._board, found)
         self._metrics.guarded(service.name, service.policy.mode, service.probes)
         self._board.guards[service.name] = guard
@@ -221,6 +228,7 @@ class Daemon:
         last_resort = threading.Timer(LAST_RESORT, os._exit, (self._exit_code,))
         last_resort.daemon = True
         last_resort.start()
+        self._diag.close()
         closing = (self._server.close(), self._hands.close(), probes.close(), self._units.close(), self._store.close())
         await asyncio.gather(*closing, return_exceptions=True)
 
@@ -231,6 +239,12 @@ def _make(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         log.error("%s cannot be made: %s", directory, error.strerror)
+
+
+def _addresses(service: Service) -> set[str]:
+    """What its probes ask, as the kernel writes the addresses of listeners."""
+    asked = (PROBES[probe.type].listener(probe.settings) for probe in service.probes.values())
+    return {address for listener in asked for address in listener}
 
 
 def _prepare(config: Config) -> None:

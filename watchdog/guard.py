@@ -18,6 +18,7 @@ from watchdog import ladder
 from watchdog.clock import Clock
 from watchdog.config import Service
 from watchdog.diagnosis import diagnose
+from watchdog.evidence.sockdiag import Listening
 from watchdog.look import Look, Seen
 from watchdog.model import (
     Action,
@@ -34,8 +35,10 @@ from watchdog.model import (
     Rung,
     State,
     Step,
+    Verdict,
 )
 from watchdog.pace import plan
+from watchdog.reading import Form, Queues
 from watchdog.sight import look_at
 from watchdog.store import Entry, Letter, Store, StoreUnwritable
 
@@ -113,6 +116,15 @@ class Guard:
         """Of its probes."""
         return self._look.roads
 
+    def queues(self, listening: Listening | None = None) -> Queues:
+        """Its accept queues now, out of a dump of all listeners, if there is one."""
+        return self._look.examiner.queues(listening)
+
+    def trip(self) -> None:
+        """Take a round now, and read the evidence with it: a queue of the service stays filled."""
+        self._look.tripped = True
+        self._look.woken.set()
+
     def end(self) -> None:
         """Let `run` return after the present turn, with nothing left half done."""
         self._ending = True
@@ -154,9 +166,26 @@ class Guard:
         self.seen, self.diagnosis = seen, diagnose(case)
         late = case.late_answer is not None and case.late_answer != self._late_told
         self._late_told = case.late_answer
-        await self.apply(Looked(seen.round.id, self.diagnosis, seen.epoch, late, case.host, look_at(case).dark))
+        looked = Looked(
+            round_id=seen.round.id,
+            diagnosis=self.diagnosis,
+            epoch=seen.epoch,
+            late=late,
+            host=case.host,
+            dark=look_at(case).dark,
+            parked=bool(case.proofs) and all(proof.form is Form.PARKED for proof in case.proofs),
+            answered=self._look.answered if self._acted is not None else None,
+        )
+        await self.apply(looked, case)
+        await self._learn(seen, self.diagnosis)
         self.next_round = plan(self.service.policy, self.state, began, self._clock.now())
         self._around.looked(self)
+
+    async def _learn(self, seen: Seen, diagnosis: Diagnosis) -> None:
+        """Read the baseline while the service is well."""
+        examiner = self._look.examiner
+        if diagnosis.verdict is Verdict.HEALTHY and seen.epoch is not None and examiner.must_learn():
+            await examiner.learn(seen.epoch)
 
     def _case(self, seen: Seen, gap: float) -> Case:
         return Case(
@@ -172,10 +201,14 @@ class Guard:
             late_answer=self._look.late_answer,
             acted=self._acted,
             host=replace(self._around.host(self.service.name), tick_gap=gap),
+            reading=seen.reading,
+            proofs=self._look.examiner.proofs,
+            unproven=self._look.examiner.unproven if seen.reading is not None else (),
+            baseline=self._look.examiner.baseline,
         )
 
-    async def apply(self, event: Event) -> None:
-        """Step, commit, act; the outcome of the act is the next event."""
+    async def apply(self, event: Event, case: Case | None = None) -> None:
+        """Step, commit (with the evidence in `case`), act; the outcome of the act is the next event."""
         pending: Event | None = event
         while pending is not None:
             now = self._clock.now()
@@ -184,16 +217,16 @@ class Guard:
             # Claimed before the first await: no other guard can decide for a restart in between.
             restart = step.action is not None and step.action.rung is Rung.RESTART
             with self._around.restarting(self.service.name) if restart else contextlib.nullcontext():
-                fault = await self._commit(step, Entry(now, before, pending))
+                fault = await self._commit(step, Entry(now, before, pending), case if pending is event else None)
                 pending = await self._act(step.action, fault) if step.action is not None else None
 
-    async def _commit(self, step: Step, entry: Entry) -> StoreUnwritable | None:
+    async def _commit(self, step: Step, entry: Entry, case: Case | None) -> StoreUnwritable | None:
         if not step.records and not self._unsaved and ladder.durable(step.state) == ladder.durable(entry.state):
             return None
         letters = [letter for record in step.records for letter in self._around.letters(self.service, record)]
         fault: StoreUnwritable | None = None
         try:
-            await self._store.commit(self.service.name, step.state, step.records, entry, letters)
+            await self._store.commit(self.service.name, step.state, step.records, entry, letters, case)
         except StoreUnwritable as error:
             fault = error
         self._unsaved = fault is not None
@@ -204,6 +237,7 @@ class Guard:
     async def _act(self, action: Action, fault: StoreUnwritable | None) -> Performed:
         if action.rung is Rung.RESTART and fault is not None:
             return Performed(action.rung, Outcome.REFUSED, f"the state cannot be written: {fault}")
+        self._look.answered = None
         try:
             outcome = await self._hands.perform(self.service.name, action)
         except Exception as error:  # else it would be pending for ever, and nothing else could be done

@@ -43,7 +43,7 @@ from watchdog.model import (
     Tally,
     Told,
 )
-from watchdog.restraint import HOLDS, PASSES, Moment, budget_of, budget_spent, first, settling, spent
+from watchdog.restraint import HOLDS, PASSES, Moment, budget_of, budget_spent, confirmed_stall, first, settling, spent
 from watchdog.settings import format_duration
 from watchdog.verdicts import VERDICTS, Stance, ladder, stance
 
@@ -73,7 +73,7 @@ def _looked(policy: Policy, state: State, event: Looked, now: float) -> Step:
     records: list[Record] = []
     state = _end_of_pause(state, now, records)
     state = _enter_epoch(state, event, now, records)
-    state = _count(state, event, now)
+    state = _note_answer(_count(state, event, now), event, now, records)
     match stance(event.diagnosis.verdict):
         case Stance.REST:
             state = _resolve(state, now, records, event.diagnosis.reasons[0])
@@ -81,7 +81,8 @@ def _looked(policy: Policy, state: State, event: Looked, now: float) -> Step:
             if state.incident is not None and state.tally.good >= _rise(policy, state.incident):
                 state = _resolve(state, now, records, "")
         case Stance.SICK:
-            return _climb(policy, _open(policy, state, event, now, records), event.host, now, records)
+            state = _note_proof(_open(policy, state, event, now, records), event)
+            return _climb(policy, state, event.host, now, records)
         case Stance.WAIT:
             since = state.tally.waiting_since
             if since is not None and now - since >= policy.start_timeout:
@@ -138,6 +139,27 @@ def _count(state: State, event: Looked, now: float) -> State:
         case Stance.REST:
             tally = Tally(verdict=tally.verdict)
     return replace(state, tally=tally)
+
+
+def _note_answer(state: State, event: Looked, now: float, records: list[Record]) -> State:
+    """The first good answer since the last remedy is told once, with the time that it took."""
+    incident = state.incident
+    if incident is None or incident.acted is None or incident.answered or event.answered is None:
+        return state
+    took = max(0.0, event.answered - incident.acted)
+    rung = incident.performed[-1] if incident.performed else Rung.ALERT
+    text = f"the first good answer came {format_duration(took)} after the {rung} was decided"
+    record = _tell(RecordKind.ANSWERED, now, incident, text, None)
+    records.append(replace(record, detail={**record.detail, "rung": str(rung), "answered_s": took}))
+    return replace(state, incident=replace(incident, answered=True))
+
+
+def _note_proof(state: State, event: Looked) -> State:
+    """Of what form the newest proof is: a nudge may help once, or again."""
+    incident = state.incident
+    if incident is None or not confirmed_stall(incident):
+        return state
+    return replace(state, incident=replace(incident, parked=event.parked))
 
 
 def _rise(policy: Policy, incident: Incident) -> int:
@@ -353,6 +375,9 @@ def _performed(policy: Policy, state: State, event: Performed, now: float) -> St
         performed=performed,
         settle_until=settle_until,
         held=(),
+        proven=incident.proven or (done and event.rung is Rung.NUDGE and confirmed_stall(incident)),
+        acted=state.pending.at if done else incident.acted,
+        answered=incident.answered and not done,
     )
     kind = RecordKind.NUDGED if event.rung is Rung.NUDGE else RecordKind.RESTARTED
     record = _tell(kind, now, incident, f"{event.rung} {event.outcome}: {event.reason}", _severity(event))

@@ -3,20 +3,30 @@
 Rules of this file. It finds out and decides nothing. Each probe has its own time-out. A socket probe that has timed out
 is not cancelled: its one open connection is waited on for up to `PATIENCE`, and until then no other is opened. An
 answer that comes on it tells a slow service from a dark one, and wakes the guard: after a nudge it comes first.
+
+A probe that is *late*, long before it has timed out, starts the reading of evidence beside the probes. Where that
+proves a lost wake-up the round ends at once: nothing that the probes may still find would change the verdict.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import uuid
+from collections import defaultdict, deque
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from watchdog import target
 from watchdog.clock import Clock
 from watchdog.config import Service
+from watchdog.examiner import Examiner
 from watchdog.model import Epoch, Kind, Observation, Plane, Road, Round, UnitState
+from watchdog.pace import LATENCIES, late_after
 from watchdog.probes import PROBES
 from watchdog.probes.deadline import Deadline
+from watchdog.reading import Queue, Reading
 from watchdog.systemd import BusUnavailable, Units
 
 PATIENCE = 30.0  # s that a connection is waited on
@@ -43,20 +53,25 @@ class Seen:
     age: float
     unit: UnitState | None = None
     process_error: str = ""  # why its process can't be known
+    reading: Reading | None = None  # the evidence that this round asked for
 
 
 class Look:
     """Looks at one service, and keeps the connections that are waited on between two looks."""
 
-    def __init__(self, service: Service, units: Units, clock: Clock) -> None:
+    def __init__(self, service: Service, units: Units, examiner: Examiner, clock: Clock) -> None:
         self._service = service
         self._units = units
+        self.examiner = examiner
         self._clock = clock
         pidfile = service.target.pidfile
         self._pidfile = target.Pidfile(pidfile) if pidfile is not None else None
         self._waiting: dict[str, Attempt] = {}
         self._epoch: Epoch | None = None
+        self._latencies: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=LATENCIES))
         self.late_answer: float | None = None  # when one last came
+        self.answered: float | None = None  # when the first good answer came since somebody last set this to None
+        self.tripped = False  # the tripwire saw a queue that stays filled: the next round reads evidence at once
         self.woken = asyncio.Event()  # set when a connection that was waited on has ended
         self.roads: dict[str, Road] = {
             name: PROBES[probe.type].road(probe.settings) for name, probe in service.probes.items()
@@ -70,11 +85,12 @@ class Look:
         if epoch != self._epoch:
             self._drop_waiting()  # they were asked of another process
             self._epoch = epoch
+        self.examiner.enter(epoch)
         names = [] if unit is not None and unit.active_state in UNPROBED else list(self._service.probes)
-        observations = await self._observe(names, epoch)
+        observations, reading = await self._observe(names, epoch)
         ended = self._clock.now()
         age = float("inf") if epoch is None else target.age(epoch, ended)
-        return Seen(Round(str(uuid.uuid4()), began, ended, observations), epoch, age, unit, error)
+        return Seen(Round(str(uuid.uuid4()), began, ended, observations), epoch, age, unit, error, reading)
 
     def close(self) -> None:
         """Close the connections that are waited on, and let go of the process."""
@@ -98,28 +114,48 @@ class Look:
         except OSError as error:
             return unit, self._epoch, str(error)
 
-    async def _observe(self, names: list[str], epoch: Epoch | None) -> dict[str, Observation]:
+    async def _observe(self, names: list[str], epoch: Epoch | None) -> tuple[dict[str, Observation], Reading | None]:
         """One wait for all probes, not one for each: most of a round's CPU is asyncio's."""
         answered = [attempt for attempt in self._waiting.values() if attempt.task.done()]
         unanswered = {attempt.task for attempt in self._waiting.values() if not attempt.task.done()}
         if answered and unanswered:
             # Where one of several was just answered, the others' answers are on their way: half a cure is no finding.
             await asyncio.wait(unanswered, timeout=GRACE)
+        held = await self.examiner.recheck(epoch) if epoch is not None else None
         attempts = {name: self._attempt(name, epoch) for name in names}
+        reading: asyncio.Task[Reading] | None = None
         try:
-            await _settle(list(attempts.values()))
+            tripped, self.tripped = self.tripped, False
+            sockets = [attempt for name, attempt in attempts.items() if self.roads[name].plane is Plane.SOCKET]
+            await _settle(list(attempts.values()), until=float("-inf") if tripped else self._late_at(attempts))
+            if epoch is not None and (tripped or not all(attempt.task.done() for attempt in sockets)):
+                reading = asyncio.ensure_future(self._read(epoch, attempts))
+            await _settle(list(attempts.values()), reading, lambda: bool(self.examiner.proofs))
+            found = {name: self._finding(name, attempt) for name, attempt in attempts.items()}
+            if reading is None and epoch is not None and self._is_dark(found):
+                reading = asyncio.ensure_future(self._read(epoch, attempts))
+            return found, held if reading is None else await reading
         except asyncio.CancelledError:
-            for attempt in attempts.values():
-                attempt.task.cancel()
+            for task in (*(attempt.task for attempt in attempts.values()), *([reading] if reading else [])):
+                task.cancel()
             raise
-        return {name: self._finding(name, attempt) for name, attempt in attempts.items()}
+
+    def _late_at(self, attempts: dict[str, Attempt]) -> float:
+        """The loop time from which evidence is read, if a socket has not answered by then."""
+        sockets = [name for name in attempts if self.roads[name].plane is Plane.SOCKET]
+        return min((attempts[name].began + late_after(self._latencies[name]) for name in sockets), default=float("inf"))
+
+    def _is_dark(self, found: dict[str, Observation]) -> bool:
+        return any(seen.kind.dark and self.roads[name].plane is Plane.SOCKET for name, seen in found.items())
+
+    async def _read(self, epoch: Epoch, attempts: dict[str, Attempt]) -> Reading:
+        return await self.examiner.read(epoch, lambda queue: sum(_waits_at(queue, a) for a in attempts.values()))
 
     def _attempt(self, name: str, epoch: Epoch | None) -> Attempt:
         """The one that is still waited on, or a new one."""
         now = asyncio.get_running_loop().time()
         waiting = self._waiting.get(name)
         if waiting is not None and not waiting.task.done():
-            waiting.until = now
             return waiting
         self._waiting.pop(name, None)
         probe = self._service.probes[name]
@@ -130,25 +166,38 @@ class Look:
         return Attempt(task, deadline, now, now + timeout if socket else now + timeout + GRACE)
 
     def _finding(self, name: str, attempt: Attempt) -> Observation:
+        now = asyncio.get_running_loop().time()
         if attempt.task.done():
-            return attempt.task.result()
-        found = attempt.deadline.so_far(asyncio.get_running_loop().time() - attempt.began)
-        if not attempt.deadline.reached:
+            found = attempt.task.result()
+            if found.kind is Kind.ALIVE and self.roads[name].plane is Plane.SOCKET:
+                self._latencies[name].append(found.latency)
+                self._note_answer()
+            return found
+        overdue = attempt.until <= now
+        found = attempt.deadline.so_far(now - attempt.began)
+        if overdue and not attempt.deadline.reached:
             # The kernel asks again at ever longer intervals: a fresh connection finds a service that is well sooner.
             attempt.task.cancel()
         elif name not in self._waiting:
             self._waiting[name] = attempt
             attempt.task.add_done_callback(lambda _task: self._ended(attempt))
-        return found
+        return found if overdue else Observation(Kind.LATE, found.latency, "not answered yet, not timed out yet")
 
     def _ended(self, attempt: Attempt) -> None:
         if attempt.task.cancelled():
             return
         # A reset of the connection is no sign of life: only what was heard counts.
         kind = attempt.task.result().kind
-        if kind is Kind.ALIVE or (kind is Kind.WRONG and attempt.deadline.heard):
+        overdue = attempt.until <= asyncio.get_running_loop().time()
+        if overdue and (kind is Kind.ALIVE or (kind is Kind.WRONG and attempt.deadline.heard)):
             self.late_answer = self._clock.now()
+        if kind is Kind.ALIVE:
+            self._note_answer()
         self.woken.set()
+
+    def _note_answer(self) -> None:
+        if self.answered is None:
+            self.answered = self._clock.now()
 
     def _drop_waiting(self) -> None:
         for attempt in self._waiting.values():
@@ -156,12 +205,38 @@ class Look:
         self._waiting.clear()
 
 
-async def _settle(attempts: list[Attempt]) -> None:
-    """Wait until each has ended or its own time is up."""
+async def _settle(
+    attempts: list[Attempt],
+    reading: asyncio.Task[Reading] | None = None,
+    enough: Callable[[], bool] = lambda: False,
+    *,
+    until: float = float("inf"),
+) -> None:
+    """Wait until each has ended or its own time is up; no longer than `until`, nor when a reading has found enough."""
     loop = asyncio.get_running_loop()
     while pending := [attempt for attempt in attempts if not attempt.task.done() and attempt.until > loop.time()]:
-        soonest = min(attempt.until for attempt in pending)
-        await asyncio.wait({attempt.task for attempt in pending}, timeout=max(0.0, soonest - loop.time()))
+        soonest = min(until, *(attempt.until for attempt in pending))
+        if soonest <= loop.time() or (reading is not None and reading.done() and enough()):
+            break
+        tasks: set[asyncio.Future[Any]] = {attempt.task for attempt in pending}
+        if reading is not None and not reading.done():
+            tasks.add(reading)
+        await asyncio.wait(tasks, timeout=soonest - loop.time(), return_when=_WHEN[reading is None])
+
+
+_WHEN = {True: asyncio.ALL_COMPLETED, False: asyncio.FIRST_COMPLETED}
+
+
+def _waits_at(queue: Queue, attempt: Attempt) -> bool:
+    """Whether the probe is connected to this listener, as far as addresses tell."""
+    sock = attempt.deadline.sock
+    try:
+        peer = sock.getpeername() if sock is not None and not attempt.task.done() else None
+    except OSError:
+        return False
+    if isinstance(peer, tuple):
+        return queue.address.rpartition(":")[2] == str(peer[1])
+    return peer is not None and queue.address == (os.fsdecode(peer) if isinstance(peer, bytes) else peer)
 
 
 def _main(unit: UnitState) -> Epoch | None:

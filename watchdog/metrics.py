@@ -35,11 +35,14 @@ from watchdog.model import (
     State,
     Verdict,
 )
+from watchdog.reading import Queues
 
 PREFIX = "epoll_watchdog_"
 REMEDIES = (Rung.NUDGE, Rung.RESTART)
 OBSERVED = "observed"  # mode observe: what would have been done
 PASSED = "passed"  # a rung was skipped for another reason
+
+MOST_LISTENERS = 3  # of a service that are shown
 
 PROBE_BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 STOPPED_BUCKETS = (0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0)
@@ -63,6 +66,7 @@ class _Service:
     paused: bool = False
     holds: tuple[str, ...] = ()
     incident_open: bool = False
+    queues: Queues | None = None
     incidents: int = 0
     actions: Counts[tuple[str, str]] = field(default_factory=Counts)
 
@@ -93,6 +97,7 @@ class _Services(Collector):
     def collect(self) -> Iterator[Metric]:
         yield from self._of_probes()
         yield from self._of_now()
+        yield from self._of_queues()
         yield from self._of_counters()
 
     def _of_probes(self) -> Iterator[Metric]:
@@ -124,6 +129,17 @@ class _Services(Collector):
                 mode.add_metric([name, service.mode], 1)
             paused.add_metric([name], service.paused)
         yield from (healthy, verdict, is_open, held, mode, paused)
+
+    def _of_queues(self) -> Iterator[Metric]:
+        length = _gauge("accept_queue_length", "Connections that wait to be accepted.", "name", "listener")
+        limit = _gauge("accept_queue_limit", "How many may wait: the listener's backlog.", "name", "listener")
+        for name, service in self._services.items():
+            for queue in service.queues.queues[:MOST_LISTENERS] if service.queues is not None else ():
+                length.add_metric([name, queue.address], queue.length)
+                if queue.limit is not None:
+                    limit.add_metric([name, queue.address], queue.limit)
+        yield length
+        yield limit
 
     def _of_counters(self) -> Iterator[Metric]:
         incidents = CounterMetricFamily(f"{PREFIX}incidents", "Incidents that were opened.", labels=["name"])
@@ -246,6 +262,10 @@ class Metrics:
         known.holds = state.tally.holds
         known.paused = state.pause is not None
         known.incident_open = state.incident is not None
+
+    def queues(self, service: str, queues: Queues) -> None:
+        """The accept queues of a service's listeners, as the tripwire reads them."""
+        self._service(service).queues = queues
 
     def recorded(self, service: str, record: Record) -> None:
         """A fact was told; what it carries is what `ladder` puts into its detail."""

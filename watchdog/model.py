@@ -263,6 +263,8 @@ class Looked:
     late: bool = False
     host: Host = Host()
     dark: bool = True
+    parked: bool = False  # all that is proven has the form *parked*: a second nudge would do no more than the first
+    answered: float | None = None  # when the first good answer came since the last remedy began
 
 
 class Outcome(enum.StrEnum):
@@ -352,6 +354,10 @@ class Incident:
     acked: bool = False
     budget_spent: bool = False  # a remedy was passed for want of budget: the service flaps
     held: tuple[str, ...] = ()  # the holds that were already told
+    proven: bool = False  # a nudge was performed for a confirmed stall
+    parked: bool = False  # the last proof had the form *parked* alone
+    acted: float | None = None  # when the last remedy was decided
+    answered: bool = False  # the first good answer after it was told
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -392,6 +398,7 @@ class RecordKind(enum.StrEnum):
     ACTING = "acting"
     NUDGED = "nudged"
     RESTARTED = "restarted"
+    ANSWERED = "answered"  # the first good answer after a remedy
     INTERRUPTED = "interrupted"  # the daemon ended between an act's commit and its outcome
     ESCALATED = "escalated"
     REMINDER = "reminder"

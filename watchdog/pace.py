@@ -5,9 +5,13 @@ Each rule's docstring is its row in the manual; the first that names an interval
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from watchdog.model import Policy, State
+
+LATENCIES = 100  # of the last good answers, that tell how slow a probe usually is
+LATE_AT_LEAST = 0.05  # s: a reading of evidence takes 0.12
+LATE_TIMES = 3.0
 
 Rule = Callable[[Policy, State], float | None]
 
@@ -30,6 +34,14 @@ def suspect(policy: Policy, state: State) -> float | None:
 
 def _suspect(policy: Policy) -> float:
     return min(policy.interval_suspect, policy.interval)
+
+
+def late_after(latencies: Collection[float]) -> float:
+    """From when a probe is late, in seconds: three times the 99th percentile of its answers, and 50 ms at least."""
+    if not latencies:
+        return LATE_AT_LEAST
+    ordered = sorted(latencies)
+    return max(LATE_AT_LEAST, LATE_TIMES * ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)])
 
 
 RULES: tuple[Rule, ...] = (exhausted, sick, suspect)

@@ -49,7 +49,14 @@ def never_healthy(m: Moment) -> str | None:
     return "this process was never seen healthy: its probes may be wrong"
 
 
-PASSES: tuple[Reason, ...] = (mode_forbids, budget_spent, never_healthy)
+def parked_elsewhere(m: Moment) -> str | None:
+    """A nudge did not help a thread that waits on the wrong epoll: a second one would do the same."""
+    if m.rung is not Rung.NUDGE or not m.incident.parked or Rung.NUDGE not in m.incident.performed:
+        return None
+    return "its thread waits on an epoll that watches nothing, and a nudge did not bring it back"
+
+
+PASSES: tuple[Reason, ...] = (mode_forbids, budget_spent, never_healthy, parked_elsewhere)
 
 
 def settling(m: Moment) -> str | None:
@@ -121,6 +128,11 @@ def spent(state: State, rung: Rung) -> tuple[float, ...]:
     return state.nudges if rung is Rung.NUDGE else state.restarts
 
 
+def confirmed_stall(incident: Incident) -> bool:
+    """Whether its verdict is, for now, a proven lost wake-up."""
+    return incident.verdict is Verdict.EPOLL_STALL and incident.certainty is Certainty.CONFIRMED
+
+
 def _proven_useless(incident: Incident) -> bool:
-    proven = incident.verdict is Verdict.EPOLL_STALL and incident.certainty is Certainty.CONFIRMED
-    return proven and Rung.NUDGE in incident.performed
+    """A nudge was done on a proof. What proved it may not be shown again: the nudge itself moved the threads."""
+    return incident.verdict is Verdict.EPOLL_STALL and incident.proven

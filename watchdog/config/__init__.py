@@ -73,6 +73,7 @@ class Config:
     state_directory: Path
     max_sick: int | None  # None: two, or a quarter of the services if that is more
     warnings: tuple[str, ...]
+    tripwire: Seconds = 0.25  # between two readings of all accept queues
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ class General:
     http: Http = field(default_factory=Http)
     state_directory: str | None = None
     max_sick: int | None = None
+    tripwire: Seconds = 0.25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,6 +74,7 @@ def check_tables(path: Path, secrets: Secrets) -> tuple[Config, Tables]:
         state_directory=Path(general.state_directory or _state_directory()),
         max_sick=general.max_sick,
         warnings=tuple(sorted(map(str, found.warnings))),
+        tripwire=general.tripwire,
     )
     return config, tables
 
@@ -93,6 +95,7 @@ def _general(entries: Mapping[Keys, Entry], found: Findings) -> General:
         general = replace(general, **{key: getattr(part, key) for key in table if key not in bad})
         if part.max_sick is not None and part.max_sick < 1:
             place.at("max_sick").error(f"{part.max_sick} is too few; give 1 or more")
+        rules.tripwire(place.at("tripwire"), part.tripwire)
         if part.state_directory is not None:
             rules.path(place.at("state_directory"), part.state_directory)
         rules.listen(place.at("http", "listen"), part.http.listen)

@@ -25,6 +25,7 @@ UNIT = (
 # Without them nobody could be helped any more, we least of all.
 UNTOUCHABLE = r"(dbus|dbus-broker|systemd-.*|epoll-watchdog.*)\.service"
 MIN_INTERVAL = 0.1  # seconds
+MIN_TRIPWIRE = 0.05  # seconds
 MAX_PROBES = 8  # what fits into 30 series a service
 DURATIONS = ("interval", "interval_suspect", "timeout", "settle", "dark_for", "start_timeout", "cool_off", "reminder")
 
@@ -42,6 +43,12 @@ def duration(place: Place, seconds: float) -> bool:
         return True
     place.error('0s is too short; give a duration above zero, such as "5s"')
     return False
+
+
+def tripwire(place: Place, seconds: float) -> None:
+    """How often all accept queues are read."""
+    if seconds < MIN_TRIPWIRE:
+        place.error(f'{format_duration(seconds)} is too short; the shortest is "50ms"')
 
 
 def unit(place: Place, text: str) -> bool:

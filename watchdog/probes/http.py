@@ -7,7 +7,10 @@ listener. Beyond blackbox_exporter: `unix_socket` (every connection of the probe
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from watchdog.model import Epoch, Observation, Plane, Road, Transport
+from watchdog.probes import sockets
 from watchdog.probes.attempt import observe
 from watchdog.probes.deadline import Deadline
 from watchdog.probes.http_settings import Settings as Settings
@@ -16,6 +19,14 @@ from watchdog.probes.http_settings import Settings as Settings
 def road(settings: Settings) -> Road:
     """A firewall stops TCP and never a Unix socket."""
     return Road(Plane.SOCKET, transport=Transport.TCP if settings.unix_socket is None else Transport.UNIX)
+
+
+def listener(settings: Settings) -> tuple[str, ...]:
+    """The listening socket that is asked."""
+    if settings.unix_socket is not None:
+        return (settings.unix_socket,)
+    parts = urlsplit(settings.url)
+    return sockets.listener(parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
 
 
 def warnings(settings: Settings) -> tuple[str, ...]:

@@ -39,6 +39,12 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def listener(host: str, port: int) -> tuple[str, ...]:
+    """How the kernel may write the address of a listening socket that is reached so: its own, or all addresses."""
+    named = {"localhost": ("127.0.0.1", "[::1]")}.get(host, (f"[{host}]" if ":" in host else host,))
+    return (*(f"{name}:{port}" for name in named), f"*:{port}")
+
+
 @lru_cache(maxsize=256)
 def literal(host: str, port: int) -> Place | None:
     """The place that a numeric address names; None for a name."""
@@ -58,12 +64,12 @@ async def resolve(
     place = literal(host, port)
     if place is not None:
         return place
-    deadline.resolving = host
+    deadline.ours = f'the name "{host}" was not resolved'
     try:
         infos = await asyncio.get_running_loop().getaddrinfo(host, port, type=kind)
     except socket.gaierror as error:
         raise Found((Kind.ERROR, f'the name "{host}" was not resolved: {error.strerror}')) from None
-    deadline.resolving = ""
+    deadline.ours = ""
     family = {"ip4": socket.AF_INET, "ip6": socket.AF_INET6, None: None}[prefer]
     best = next((info for info in infos if info[0] == family), infos[0])
     return (best[0], best[4])

@@ -36,6 +36,11 @@ def road(_settings: Settings) -> Road:
     return Road(Plane.SOCKET, transport=Transport.TCP)
 
 
+def listener(settings: Settings) -> tuple[str, ...]:
+    """The listening socket that is asked."""
+    return sockets.listener(*sockets.split_address(settings.address))
+
+
 def warnings(settings: Settings) -> tuple[str, ...]:
     """What an operator should know of these settings."""
     return exchange.warnings(settings.connect_only)

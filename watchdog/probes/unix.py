@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import socket
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,8 +15,8 @@ from watchdog.model import Epoch, Kind, Observation, Plane, Road, Transport
 from watchdog.probes import exchange, sockets
 from watchdog.probes.attempt import Finding, observe
 from watchdog.probes.deadline import Deadline
+from watchdog.probes.rights import UNIT, remedy
 
-UNIT = "epoll-watchdog.service"
 LONGEST = 107  # bytes: sockaddr_un.sun_path has 108
 
 
@@ -46,6 +45,11 @@ def check_path(path: str) -> None:
 def road(_settings: Settings) -> Road:
     """No firewall stops this road."""
     return Road(Plane.SOCKET, transport=Transport.UNIX)
+
+
+def listener(settings: Settings) -> tuple[str, ...]:
+    """The listening socket that is asked."""
+    return (settings.path,)
 
 
 def warnings(settings: Settings) -> tuple[str, ...]:
@@ -82,7 +86,7 @@ def connect(path: str, deadline: Deadline) -> socket.socket:
 def refused(path: str, error: OSError) -> Finding:
     """What a connection that failed says, of the service or of ourselves. Raises what it does not know."""
     if error.errno in (errno.EACCES, errno.EPERM):
-        return Kind.ERROR, f"may not connect to {path}: {_remedy(path)}"
+        return Kind.ERROR, f"may not connect to {path}: {remedy(path, write=True)}"
     if error.errno == errno.EPROTOTYPE:
         return Kind.ERROR, f"{path} is no stream socket"
     if error.errno in (errno.ENOENT, errno.ENOTDIR):
@@ -93,29 +97,6 @@ def refused(path: str, error: OSError) -> Finding:
             )
         return Kind.REFUSED, f"{path} does not exist"
     raise error
-
-
-def _remedy(path: str) -> str:
-    """The drop-in that would let this process connect: to the socket, or through the directory that hides it."""
-    from grp import getgrgid
-
-    for place in (*reversed(Path(path).parents), Path(path)):
-        need = os.X_OK if place != Path(path) else os.W_OK
-        if os.access(place, need):
-            continue
-        try:
-            found = place.stat()
-        except OSError as error:
-            return f"{place}: {error.strerror}"
-        bit = stat.S_IXGRP if place != Path(path) else stat.S_IWGRP
-        if not found.st_mode & bit:
-            return f"{place} has mode {stat.S_IMODE(found.st_mode):04o}, so no group may; the service must allow one"
-        try:
-            group = getgrgid(found.st_gid).gr_name
-        except KeyError:
-            group = str(found.st_gid)
-        return f'add "[Service]", "SupplementaryGroups={group}" as a drop-in to {UNIT}'
-    return "a security module (AppArmor, SELinux) may forbid it"
 
 
 def _listed(path: str) -> bool:

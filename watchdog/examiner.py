@@ -1,0 +1,242 @@
+"""Reads the evidence of one service, and keeps what must be known from before: its baseline, its proofs, its listeners.
+
+Rules of this file. It finds out and decides nothing; `proof.py` judges. All is passive but for two things: the reading
+itself may connect once in each window to a listener before which connections wait already (a queue that grows while its
+thread sleeps is the proof), never so that more than three connections of ours wait in one queue; and where that proves
+nothing, copies of epolls are polled last. What could not be read is in the reading, with its reason. Nothing here is
+kept from one epoch to the next.
+
+The threads are read by the helper, the queues by the brain, so both are joined by the order of reading and by
+CLOCK_BOOTTIME: sample, queues, sample, queues, sample, queues, grace, sample.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections import Counter, deque
+from collections.abc import Callable, Collection
+from dataclasses import replace
+from pathlib import Path
+from typing import Protocol
+
+from watchdog.clock import Clock
+from watchdog.evidence.netns import listeners_of
+from watchdog.evidence.sockdiag import Listening, SockDiag
+from watchdog.model import Epoch
+from watchdog.proof import GRACE, SPAN, WINDOWS, Proven, holds, learn, prove
+from watchdog.reading import Baseline, Family, Lack, Proof, Queue, Queues, Reading, Sample, Stream
+from watchdog.symptoms import Symptoms
+
+PAUSE = SPAN / WINDOWS
+MOST_OURS = 3  # connections of ours that may wait in one queue
+KEPT = 8  # readings, for what stood for a second
+LEARNT_WELL = 12  # samples of a baseline that is known well; until then each healthy round adds to it
+LEARN_EVERY = 300.0  # s, from then on
+TOUCH_EVERY = 1.0  # s at least between two polls of copies
+EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a listener on all addresses is reached by
+
+Ours = Callable[[Queue], int]  # how many connections of our probes may wait there
+
+
+class Hands(Protocol):
+    """Who reads the threads: the helper."""
+
+    async def examine(self, service: str, epoch: Epoch, *, copy: bool = False) -> Sample | Lack:
+        """One sample of a service's processes; never raises."""
+        ...
+
+
+class Examiner:
+    """Reads one service's evidence. `addresses` are what its probes ask: its listeners, where no descriptor is told."""
+
+    def __init__(self, service: str, addresses: Collection[str], hands: Hands, diag: SockDiag, clock: Clock) -> None:
+        self._service = service
+        self._addresses = frozenset(addresses)
+        self._hands = hands
+        self._diag = diag
+        self._clock = clock
+        self._epoch: Epoch | None = None
+        self._forget()
+
+    def _forget(self) -> None:
+        self.baseline: Baseline | None = None
+        self.proofs: tuple[Proof, ...] = ()
+        self.unproven: tuple[str, ...] = ()
+        self._inodes: frozenset[int] = frozenset()  # of the service's sockets
+        self._abroad = 0  # the PID to look through into another network namespace
+        self._earlier: deque[Reading] = deque(maxlen=KEPT)
+        self._made: Counter[int] = Counter()  # connections of this reader that may still wait, by listener
+        self._touched = float("-inf")
+
+    def enter(self, epoch: Epoch | None) -> None:
+        """The service's process is this one now: nothing is known of a new one."""
+        if epoch != self._epoch:
+            self._epoch = epoch
+            self._forget()
+
+    # --- the queues ---------------------------------------------------------------------------------------------------
+
+    def queues(self, listening: Listening | None = None) -> Queues:
+        """The service's accept queues now; `listening` is a dump of our own network namespace that is fresh enough."""
+        at = self._clock.now()
+        if self._abroad:
+            listening = listeners_of(self._abroad)
+        elif listening is None:
+            listening = self._diag.listeners()
+        found = tuple(queue for queue in listening.queues if self._is_ours(queue))
+        for queue in found:
+            if not queue.length:
+                self._made.pop(queue.inode, None)
+        return Queues(at, found)
+
+    def _is_ours(self, queue: Queue) -> bool:
+        if self._inodes:
+            return queue.inode in self._inodes
+        return queue.address in self._addresses or _everywhere(queue.address) in self._addresses
+
+    def _learn_sockets(self, sample: Sample) -> None:
+        self._inodes = frozenset(sample.sockets)
+        spaces = {process.net_ns: process.pid for process in sample.processes if process.net_ns}
+        self._abroad = next((pid for space, pid in spaces.items() if space != _own_space()), 0)
+
+    def _streams(self, queues: Queues) -> tuple[Stream, ...]:
+        return () if self._abroad else self._diag.streams(queues.queues, self._inodes).streams
+
+    # --- reading ------------------------------------------------------------------------------------------------------
+
+    async def read(self, epoch: Epoch, ours: Ours) -> Reading:
+        """A whole reading, in some 120 ms, or 250 where copies are polled; then `proofs` and `unproven` tell of it."""
+        self.enter(epoch)
+        reading = await self._passive(epoch, ours)
+        proven = self._judge(reading)
+        now = self._clock.now()
+        asleep = not proven.proofs and bool(Symptoms(reading, self.baseline).asleep())
+        if asleep and now - self._touched >= TOUCH_EVERY:
+            self._touched = now
+            touched, lacks = await self._samples(epoch, copy=True)
+            reading = replace(reading, touched=touched, lacks=(*reading.lacks, *lacks))
+            proven = self._judge(reading)
+        self.proofs, self.unproven = proven.proofs, proven.against
+        self._earlier.append(reading)
+        return reading
+
+    def _judge(self, reading: Reading) -> Proven:
+        return prove(reading, self.baseline, tuple(self._earlier))
+
+    async def _passive(self, epoch: Epoch, ours: Ours) -> Reading:
+        queues: list[Queues] = []
+        streams: tuple[Stream, ...] = ()
+        with contextlib.ExitStack() as connections:
+
+            def between(sample: Sample) -> None:
+                nonlocal streams
+                self._learn_sockets(sample)
+                queues.append(self.queues())
+                if len(queues) == 1:
+                    streams = self._streams(queues[0])
+                if len(queues) <= WINDOWS:
+                    self._connect(queues[-1], ours, connections)
+
+            samples, lacks = await self._samples(epoch, between=between)
+        if not queues:
+            queues.append(self.queues())
+        return Reading(
+            samples=samples,
+            queues=tuple(queues),
+            streams=streams,
+            streams_after=self._streams(queues[-1]),
+            lacks=lacks,
+        )
+
+    async def _samples(
+        self, epoch: Epoch, *, copy: bool = False, between: Callable[[Sample], None] = lambda _sample: None
+    ) -> tuple[tuple[Sample, ...], tuple[Lack, ...]]:
+        """Samples over `SPAN`, and one more after the grace; `between` is called after each but the last."""
+        samples: list[Sample] = []
+        for number in range(WINDOWS + 2):
+            if number:
+                last = number == WINDOWS + 1
+                due = self._clock.now() + GRACE if last else samples[0].began + number * PAUSE
+                await asyncio.sleep(max(0.0, due - self._clock.now()) + 0.001)
+            found = await self._hands.examine(self._service, epoch, copy=copy)
+            if isinstance(found, Lack):
+                return tuple(samples), (found,)
+            samples.append(found)
+            if number <= WINDOWS:
+                between(found)
+        return tuple(samples), ()
+
+    def _connect(self, queues: Queues, ours: Ours, connections: contextlib.ExitStack) -> None:
+        """One connection to each listener before which some wait: a thread that is sound wakes, or takes them."""
+        for queue in () if self._abroad else queues.queues:
+            if not queue.length or queue.full or ours(queue) + self._made[queue.inode] >= MOST_OURS:
+                continue
+            with contextlib.suppress(OSError):
+                connections.enter_context(_connection(queue))
+                self._made[queue.inode] += 1
+
+    # --- what is known ------------------------------------------------------------------------------------------------
+
+    async def recheck(self, epoch: Epoch) -> Reading | None:
+        """Whether the proofs still hold: one look at their threads. None where nothing is proven."""
+        self.enter(epoch)
+        if not self.proofs:
+            return None
+        found = await self._hands.examine(self._service, epoch)
+        if isinstance(found, Lack):
+            self.proofs = ()
+            return Reading(lacks=(found,))
+        self.proofs = tuple(proof for proof in self.proofs if holds(proof, found))
+        return Reading(samples=(found,), queues=(self.queues(),))
+
+    def must_learn(self) -> bool:
+        """Whether the baseline should be read, now that the service is healthy."""
+        known = self.baseline
+        if known is None or known.samples < LEARNT_WELL:
+            return True
+        return self._clock.now() - known.at >= LEARN_EVERY
+
+    async def learn(self, epoch: Epoch) -> None:
+        """Read the baseline of a healthy service, or add to it."""
+        self.enter(epoch)
+        samples, _lacks = await self._samples(epoch, between=self._learn_sockets)
+        if samples:
+            self.baseline = learn(self.baseline, samples)
+
+
+def _connection(queue: Queue) -> socket.socket:
+    """A connection to a listener of this host, made or under way. Raises `OSError`."""
+    family, place = _place(queue)
+    made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        made.connect(place)
+    except BlockingIOError:
+        if queue.family is Family.UNIX:  # its backlog is full
+            made.close()
+            raise
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+def _place(queue: Queue) -> tuple[int, str | tuple[str, int]]:
+    """The family and address by which a listener is reached from here."""
+    if queue.family is Family.UNIX:
+        abstract = queue.address.startswith("@")
+        return socket.AF_UNIX, f"\0{queue.address[1:]}" if abstract else queue.address
+    host, _, port = queue.address.rpartition(":")
+    host = host.strip("[]")
+    return socket.AF_INET6 if ":" in host else socket.AF_INET, (EVERYWHERE.get(host, host), int(port))
+
+
+def _everywhere(address: str) -> str:
+    """A wildcard's port alone, as probes of any address of this host reach it: "*:80"."""
+    host, _, port = address.rpartition(":")
+    return f"*:{port}" if host in ("0.0.0.0", "[::]") else address
+
+
+def _own_space() -> int:
+    return Path("/proc/self/ns/net").stat().st_ino
