@@ -1,5 +1,5 @@
 # Each target does its own set-up. `make demo` shows the main job; `make test` runs everything that CI runs.
-.PHONY: demo test lint bench lock clean
+.PHONY: demo test lookalikes lint bench lock clean
 .DEFAULT_GOAL := demo
 
 demo:
@@ -8,6 +8,11 @@ demo:
 
 test: lint
 	.venv/bin/pytest $(ARGS)
+
+# Each look-alike condition REPEAT times; BUSY=1 keeps every core busy meanwhile.
+lookalikes:
+	@packaging/setup test
+	REPEAT=$(or $(REPEAT),1) BUSY=$(BUSY) .venv/bin/pytest tests/lookalikes $(ARGS)
 
 lint:
 	@packaging/setup test
