@@ -169,7 +169,7 @@ class Stream:
     family: Family
     local: str
     peer: str
-    unread: int  # bytes that wait to be read by the service
+    unread: int | None  # bytes that wait to be read by the service; None where that is not told
 
 
 @dataclass(frozen=True, slots=True)
