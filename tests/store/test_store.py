@@ -3,8 +3,8 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import subprocess
-from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,80 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.drive import Story
-from tests.core.make import EPOCH, seen
-from watchdog.clock import Clock
-from watchdog.model import (
-    Action,
-    Certainty,
-    Incident,
-    Pause,
-    Record,
-    RecordKind,
-    Rung,
-    Severity,
-    State,
-    Verdict,
-)
-from watchdog.store import KEPT_INCIDENTS, Entry, Letter, Store, StoreUnwritable, shifted
-
-
-@dataclass
-class Time:
-    """A clock that a test sets."""
-
-    now: float = 1000.0
-    wall: float = 1e9
-    boot: str = "boot-1"
-
-    @property
-    def clock(self) -> Clock:
-        return Clock(lambda: self.now, lambda: self.wall, lambda: self.boot)
-
-
-@pytest.fixture
-def time() -> Time:
-    return Time()
-
-
-@pytest.fixture
-async def store(tmp_path: Path, time: Time) -> AsyncIterator[Store]:
-    store = Store(tmp_path, time.clock)
-    yield store
-    await store.close()
-
-
-STATE = State(
-    epoch=EPOCH,
-    seen_healthy=True,
-    pause=Pause("root", "maintenance", 2000.0),
-    incident=Incident(
-        id="i",
-        since=900.0,
-        opened=901.0,
-        verdict=Verdict.EPOLL_STALL,
-        certainty=Certainty.SUSPECTED,
-        tried=(Rung.NUDGE,),
-        settle_until=903.0,
-        told=902.0,
-        exhausted=904.0,
-    ),
-    pending=Action(Rung.RESTART, "i", EPOCH, 950.0),
-    nudges=(901.0,),
-    restarts=(950.0,),
-)
-OPENED = Record(
-    RecordKind.OPENED,
-    990.0,
-    "it is dark",
-    "i",
-    Severity.WARNING,
-    {"verdict": "epoll_stall", "certainty": "suspected", "since": 980.0, "reasons": ["because"]},
-)
-RESOLVED = Record(RecordKind.RESOLVED, 1000.0, "healed", "i", Severity.INFO, {"since": 980.0})
-
-
-def letter(number: int = 0, channel: str = "ops") -> Letter:
-    return Letter(0, channel, "i", "web", "opened", "warning", 1e9, {"number": number})
+from tests.core.make import seen
+from tests.store.make import OPENED, RESOLVED, STATE, Time, about, letter, sick
+from watchdog.model import State, Verdict
+from watchdog.store import KEPT_INCIDENTS, Entry, Store, StoreUnwritable, shifted
 
 
 async def test_what_was_committed_is_there_for_the_next_daemon(store: Store, tmp_path: Path, time: Time) -> None:
@@ -256,8 +186,10 @@ async def test_a_directory_that_does_not_exist_is_told(tmp_path: Path, time: Tim
 
 
 async def test_a_disk_that_hangs_costs_the_deadline_and_no_more(tmp_path: Path, time: Time) -> None:
+    made = Store(tmp_path, time.clock, deadline=30)
+    await made.commit("web", STATE, (), None)
+    await made.close()
     store = Store(tmp_path, time.clock, deadline=0.2)
-    await store.commit("web", STATE, (), None)
     holder = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
     holder.execute("BEGIN IMMEDIATE")
     with pytest.raises(StoreUnwritable, match=r"no answer from the disk within 0\.2 s"):
@@ -285,13 +217,13 @@ async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path, time:
 
 
 async def test_the_oldest_closed_incidents_are_forgotten_and_no_open_one(store: Store) -> None:
-    await store.commit("web", STATE, (replace(OPENED, incident="open", at=1.0),), None)
+    await store.commit("web", sick("open"), (about(OPENED, "open", 1.0),), None)
     many = [
-        replace(record, incident=f"i{number}", at=record.at + number)
+        about(record, f"i{number}", record.at + number)
         for number in range(KEPT_INCIDENTS + 5)
         for record in (OPENED, RESOLVED)
     ]
-    await store.commit("web", STATE, many, None)
+    await store.commit("web", sick("open"), many, None)
     kept = {incident.id for incident in await store.incidents(limit=10_000)}
     assert len(kept) == KEPT_INCIDENTS + 1
     assert "open" in kept
@@ -304,11 +236,36 @@ async def test_every_state_that_a_story_passes_through_survives_the_disk(store: 
     assert await store.load("web") == story.state
 
 
-async def test_a_text_that_is_no_unicode_is_told_and_the_store_goes_on(store: Store) -> None:
-    with pytest.raises(StoreUnwritable, match="surrogates"):
-        await store.commit("web", STATE, (replace(OPENED, detail={**OPENED.detail, "path": "\udcff"}),), None)
-    await store.commit("web", STATE, (), None)
+async def test_a_text_that_is_no_unicode_is_spelled_out(store: Store) -> None:
+    odd = replace(OPENED, text="w\udcff", detail={**OPENED.detail, "path": "\udcff"})
+    await store.commit("web", STATE, (odd,), None)
+    [(record,)] = [incident.records for incident in await store.incidents()]
+    assert (record.text, record.detail["path"]) == ("w\\udcff", "\\udcff")
+
+
+async def test_a_value_that_is_no_json_is_told_and_the_store_goes_on(store: Store) -> None:
+    with pytest.raises(StoreUnwritable, match="unsupported"):
+        await store.commit("web", STATE, (replace(OPENED, detail={**OPENED.detail, "path": object()}),), None)
+    await store.commit("web", State(), (), None)
     assert await store.incidents() == []
+
+
+async def test_an_incident_whose_opening_could_not_be_written_is_there_once_the_disk_is(full: Path, time: Time) -> None:
+    store = Store(full, time.clock)
+    with pytest.raises(StoreUnwritable):
+        await store.commit("web", sick("i"), (OPENED,), None)
+    make_room(full)
+    await store.commit("web", sick("i"), (), None)
+    (incident,) = await store.incidents()
+    assert (incident.id, incident.opened, incident.verdict) == ("i", 1e9 - 99, "hung")
+    await store.close()
+
+
+async def test_an_incident_whose_end_could_not_be_written_is_closed_by_the_next_commit(store: Store) -> None:
+    await store.commit("web", sick("i"), (OPENED,), None)
+    await store.commit("redis", sick("j"), (about(OPENED, "j", 990.0),), None)
+    await store.commit("web", State(), (), None)
+    assert {incident.id: incident.closed for incident in await store.incidents()} == {"i": 1e9, "j": None}
 
 
 async def test_a_state_that_nobody_understands_is_told(store: Store, tmp_path: Path) -> None:
