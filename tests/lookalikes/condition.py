@@ -136,11 +136,12 @@ class Row:
             case Course.LASTS:
                 return seen[-1]
             case Course.PASSES:
-                return self.diagnosed[-1] if self.diagnosed else seen[-1]
+                bad = [pair for pair in seen if pair[0] is not Verdict.HEALTHY]
+                return [*seen, *bad, *self.diagnosed][-1]  # of an operator's restart there is no incident
             case Course.NOTHING:
-                return next(
-                    (pair for pair in [*self.diagnosed, *seen] if pair[0] not in self.condition.right), seen[-1]
-                )
+                bad = [pair for pair in [*self.diagnosed, *seen] if pair[0] is not Verdict.HEALTHY]
+                wrong = [pair for pair in bad if pair[0] not in self.condition.right]
+                return [*wrong, *bad, seen[-1]][0]
 
     @property
     def took_s(self) -> float | None:

@@ -9,7 +9,7 @@ from tests import servers
 from tests.lookalikes.condition import Scene, Stage
 from tests.lookalikes.programs import server
 from tests.lookalikes.watched import of_redis, of_server, watched
-from tests.stall import connect
+from tests.stall import LINE, connect, kicker
 
 ENDLESS = b'EVAL "while true do end" 0\r\n'
 
@@ -26,7 +26,7 @@ def cpu_bound(stage: Stage) -> Iterator[Scene]:
 
 
 def ordered(order: str, *options: str) -> Callable[[Stage], AbstractContextManager[Scene]]:
-    """The suite's own server, made sick by one order and well by "free"."""
+    """The suite's own server, made sick by one order; "free" and one more connection (a new edge) make it well."""
 
     @contextmanager
     def staged(stage: Stage) -> Iterator[Scene]:
@@ -34,7 +34,13 @@ def ordered(order: str, *options: str) -> Callable[[Stage], AbstractContextManag
             server(stage.server, stage.directory, *options) as running,
             watched(stage.directory, running.pidfile, *of_server(running)) as daemon,
         ):
-            yield Scene(daemon, lambda: running.order(order), lambda: running.order("free 0"))
+
+            def undo() -> None:
+                running.order("free 0")
+                kicker(("127.0.0.1", running.tcp), LINE[0])()
+                kicker(str(running.unix), LINE[0])()
+
+            yield Scene(daemon, lambda: running.order(order), undo)
 
     return staged
 

@@ -159,7 +159,15 @@ def hogs(count: int, *, niceness: int = 0, cpu_s: int) -> Iterator[None]:
         for _ in range(count):
             hog = subprocess.Popen(argv, start_new_session=True)
             ending.callback(kill, hog)
+            weigh_session(hog.pid, niceness)
         yield
+
+
+def weigh_session(pid: int, niceness: int) -> None:
+    """Where each session is a scheduling group (sched(7), autogroup), a nice value counts only within it; so its own."""
+    autogroup = Path(f"/proc/{pid}/autogroup")
+    if autogroup.exists():
+        autogroup.write_text(str(niceness))
 
 
 @contextmanager

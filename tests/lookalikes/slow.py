@@ -7,7 +7,7 @@ from contextlib import ExitStack, contextmanager
 
 from tests import servers
 from tests.lookalikes.condition import Scene, Stage
-from tests.lookalikes.programs import hogs, load, server
+from tests.lookalikes.programs import hogs, load, server, weigh_session
 from tests.lookalikes.watched import by_snmpd, http, of_server, watched
 
 
@@ -88,6 +88,7 @@ def starved_threads(stage: Stage) -> Iterator[Scene]:
     ):
 
         def make() -> None:
+            weigh_session(running.pid, 19)
             others.enter_context(load(running.address, clients=8, pause_ms=10))
             others.enter_context(hogs(6, cpu_s=10))
 
@@ -105,6 +106,6 @@ def starved_host(stage: Stage) -> Iterator[Scene]:
 
         def make() -> None:
             others.enter_context(load(running.address, clients=4, pause_ms=20))
-            others.enter_context(hogs(24, niceness=-5, cpu_s=3))
+            others.enter_context(hogs(24, niceness=-10, cpu_s=1))
 
         yield Scene(daemon, make, others.close)
