@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import random
 import re
 import select
 import signal
 import statistics
-import struct
 import subprocess
 import sys
 import time
@@ -19,6 +17,7 @@ from typing import Any
 import pytest
 
 from tests.helper.conftest import Start
+from tests.helper.nobody import become_nobody, become_nobody_who_may_trace
 from tests.helper.victims import Counts, Victim, until
 from watchdog.evidence import rights
 from watchdog.evidence.calls import epoll_wait
@@ -29,8 +28,6 @@ from watchdog.helper.worker import Worker
 from watchdog.model import Epoch
 
 HERE = Path(__file__).parents[2]
-PR_SET_KEEPCAPS = 8
-LINUX_CAPABILITY_VERSION_3 = 0x20080522
 
 
 def nudged(*epochs: Epoch) -> dict[str, Any]:
@@ -116,13 +113,7 @@ def test_wchan_tells_of_an_epoll_wait_where_the_file_mode_hides_the_system_call(
 
 
 def _as_nobody_with_ptrace(epoch: Epoch) -> dict[str, Any]:
-    libc = ctypes.CDLL(None, use_errno=True)
-    assert libc.prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) == 0
-    os.setgroups([])
-    os.setresuid(65534, 65534, 65534)
-    header = struct.pack("Ii", LINUX_CAPABILITY_VERSION_3, 0)
-    ptrace = 1 << rights.CAP_SYS_PTRACE
-    assert libc.capset(header, struct.pack("6I", ptrace, ptrace, 0, 0, 0, 0)) == 0
+    become_nobody_who_may_trace()
     return told(epoch)
 
 
@@ -209,9 +200,7 @@ def test_a_user_without_rights_is_refused_and_told_so(start: Start) -> None:
 
 
 def _as_nobody(epoch: Epoch) -> dict[str, Any]:
-    os.setgroups([])
-    os.setresgid(65534, 65534, 65534)
-    os.setresuid(65534, 65534, 65534)
+    become_nobody()
     return told(epoch)
 
 

@@ -41,13 +41,14 @@ clone 56 220              clone3 435 435            vfork 58 -                ex
 """
 
 
-def _names(machine: str) -> Mapping[bytes, str]:
+def names_of(machine: str) -> Mapping[bytes, str]:
+    """The calls by their numbers on that machine, as uname(2) names it; none on one that is not known here."""
     words = _TABLE.split()
     numbers = {"x86_64": words[1::3], "aarch64": words[2::3]}.get(machine, [])
     return {number.encode(): name for name, number in zip(words[::3], numbers, strict=False) if number != "-"}
 
 
-NAMES = _names(os.uname().machine)  # empty on a machine whose numbers are not known here
+NAMES = names_of(os.uname().machine)  # empty on a machine whose numbers are not known here
 EPOLL_WAITS = frozenset({"epoll_wait", "epoll_pwait", "epoll_pwait2"})
 EPOLL_WCHANS = (b"ep_poll", b"do_epoll_wait")
 

@@ -38,7 +38,7 @@ def descriptors(owner: int, waited_on: Collection[int] = ()) -> Descriptors:
     try:
         fds = sorted(map(int, os.listdir(directory)))
         found = Descriptors(len(fds), max(0, len(fds) - LINKS))
-        for fd in (*waited_on, *(fd for fd in fds[:LINKS] if fd not in waited_on)):
+        for fd in (*sorted(waited_on), *(fd for fd in fds[:LINKS] if fd not in waited_on)):
             try:
                 link = os.readlink(str(fd), dir_fd=directory)
             except FileNotFoundError:

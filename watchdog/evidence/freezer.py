@@ -8,6 +8,7 @@ Sources: Documentation/admin-guide/cgroup-v2.rst, cgroup.events; cgroup-v1/freez
 
 from __future__ import annotations
 
+import errno
 import os
 
 from watchdog.evidence.pinned import read
@@ -58,5 +59,7 @@ def _v1(directory: str) -> bool:
 def _contents(path: str) -> bytes:
     try:
         return contents(path)
-    except FileNotFoundError:  # a root, which can't be frozen; or removed meanwhile
-        return b""
+    except OSError as error:
+        if error.errno in (errno.ENOENT, errno.ENODEV):  # a root, which can't be frozen; or removed meanwhile
+            return b""
+        raise NoHierarchy(f"{path} can't be read: {error.strerror}") from None

@@ -37,7 +37,7 @@ class Limits:
     threads: int = 2000
     epolls: int = 512
     watches: int = 4096  # of one epoll
-    all_watches: int = 16384
+    all_watches: int = 8192
     sockets: int = 8192
 
 
@@ -108,27 +108,32 @@ class _Sampling:
         except NoHierarchy as refusal:
             process.hidden["freezing"] = refusal
         try:
-            net_ns = _inode(os.readlink("ns/net", dir_fd=process.directory))
-            fds = self._read_descriptors(process)
+            with _owner(process) as owner:
+                net_ns = _inode(os.readlink("ns/net", dir_fd=owner))
+                fds = self._read_descriptors(process, owner)
         except PermissionError:
             process.hidden["descriptors"] = explain(process.directory)
             fds = count_without_rights(process.directory)
         limit = _fd_limit(read(process.directory, "limits"))
         process.told = Process(process.pid, process.started, fds, limit, frozen=frozen, net_ns=net_ns)
 
-    def _read_descriptors(self, process: _Process) -> int:
-        with _owner(process) as owner:
-            found = descriptors(owner, process.tasks.waited_on)
-            self.sockets.update(found.sockets)
-            self.omit(found.omitted, f"descriptors of process {process.pid}", LINKS)
-            room = self.limits.epolls - len(self.epolls)
-            self.omit(len(found.epolls) - room, f"epolls of process {process.pid}", self.limits.epolls)
-            for epfd in found.epolls[:room]:
-                if time.monotonic() >= self.until:
-                    self.late = True
-                    break
-                self._read_epoll(process.pid, owner, epfd)
+    def _read_descriptors(self, process: _Process, owner: int) -> int | None:
+        if self._overdue():
+            return None
+        found = descriptors(owner, process.tasks.waited_on)
+        self.sockets.update(found.sockets)
+        self.omit(found.omitted, f"descriptors of process {process.pid}", LINKS)
+        room = self.limits.epolls - len(self.epolls)
+        self.omit(len(found.epolls) - room, f"epolls of process {process.pid}", self.limits.epolls)
+        for epfd in found.epolls[:room]:
+            if self._overdue():
+                break
+            self._read_epoll(process.pid, owner, epfd)
         return found.count
+
+    def _overdue(self) -> bool:
+        self.late |= time.monotonic() >= self.until
+        return self.late
 
     def _read_epoll(self, pid: int, owner: int, epfd: int) -> None:
         entries = watches(owner, epfd)
@@ -143,21 +148,21 @@ class _Sampling:
         self.omit(len(self.sockets) - self.limits.sockets, "sockets", self.limits.sockets)
         if self.late:
             self.lacks.append(Lack("the last threads or epolls", "reading took too long: the host is overloaded"))
-        there = [process for process in processes if process.told is not None]
+        there = {process.pid: process for process in processes if process.told is not None}
         return Sample(
             began=began,
             ended=now(),
-            processes=tuple(process.told for process in there if process.told is not None),
-            threads=tuple(thread for process in there for thread in process.tasks.threads),
-            epolls=tuple(self.epolls),
-            sockets=tuple(sorted(self.sockets)[: self.limits.sockets]),
-            lacks=(*self.lacks, *(lack for process in there for lack in _lacks(process))),
+            processes=tuple(process.told for process in there.values() if process.told is not None),
+            threads=tuple(thread for process in there.values() for thread in process.tasks.threads),
+            epolls=tuple(epoll for epoll in self.epolls if epoll.pid in there),
+            sockets=tuple(sorted(self.sockets)[: self.limits.sockets]),  # the oldest: listeners
+            lacks=(*self.lacks, *(lack for process in there.values() for lack in _lacks(process))),
         )
 
 
 @contextlib.contextmanager
 def _owner(process: _Process) -> Iterator[int]:
-    """Whose descriptors are those of the process: its first thread's, or another's where that one has ended."""
+    """Who has what the process has: its first thread or, where that one has ended, another one."""
     threads = process.tasks.threads
     alive = next((thread.tid for thread in threads if thread.state not in ENDED), process.pid)
     if not threads or threads[0].tid == alive:
@@ -179,11 +184,10 @@ def _lacks(process: _Process) -> Iterator[Lack]:
         yield Lack(f"{' and '.join(parts)} of process {process.pid}", reason)
 
 
-def _fd_limit(limits: bytes) -> int | None:
-    """The soft RLIMIT_NOFILE in a `limits` file; None: unlimited."""
+def _fd_limit(limits: bytes) -> int:
+    """The soft RLIMIT_NOFILE in a `limits` file. It is always a number: fs.nr_open bounds it (setrlimit(2))."""
     name = b"Max open files"
-    soft = limits[limits.index(name) + len(name) :].split(maxsplit=1)[0]
-    return None if soft == b"unlimited" else int(soft)
+    return int(limits[limits.index(name) + len(name) :].split(maxsplit=1)[0])
 
 
 def _inode(link: str) -> int:

@@ -62,8 +62,8 @@ def sleeps(task: int) -> bool:
 
 
 def explain(task: int) -> Refusal:
-    """Why the kernel forbade to seize the thread or to read of it."""
-    why = rights.explain(task)
+    """Why the kernel forbade to seize the thread."""
+    why = rights.explain(task, seizing=True)
     if isinstance(why, Gone | Zombie):
         return why
     try:
