@@ -14,6 +14,7 @@ from watchdog.diagnosis import diagnose
 from watchdog.ladder import step
 from watchdog.model import Case, Diagnosis, Event, Looked, Policy
 from watchdog.recording import Decision, Recorded, Recording, decision
+from watchdog.sight import look_at
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,4 +56,4 @@ def _diagnosed(event: Event, case: Case | None) -> tuple[Event, Diagnosis | None
     if case is None or not isinstance(event, Looked):
         return event, None
     diagnosis = diagnose(case)
-    return replace(event, diagnosis=diagnosis), diagnosis
+    return replace(event, diagnosis=diagnosis, dark=look_at(case).dark), diagnosis

@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import get_type_hints
 
 import pytest
 from hypothesis import given
@@ -14,7 +15,8 @@ from hypothesis import strategies as st
 from tests.core.drive import Story
 from tests.core.make import seen
 from tests.store.make import OPENED, RESOLVED, STATE, Time, about, letter, sick
-from watchdog.model import State, Verdict
+from watchdog.ladder import durable
+from watchdog.model import Action, Incident, Pause, State, Tally, Verdict
 from watchdog.store import KEPT_INCIDENTS, Entry, Store, StoreUnwritable, shifted
 
 
@@ -78,6 +80,29 @@ async def test_the_stricter_clock_counts(
     time.boot, time.now, time.wall = "boot-2", uptime, 1e9 + wall_passed
     carried = await store.load("web")
     assert uptime - carried.nudges[0] == pytest.approx(99.0 + counted)
+
+
+def test_every_float_of_a_state_is_a_time_and_carried_over() -> None:
+    """One that is added to these must be a time, too, or `shifted` must know of it."""
+    times = {
+        name
+        for kind in (State, Incident, Pause, Action)
+        for name, hint in get_type_hints(kind).items()
+        if "float" in str(hint)
+    }
+    assert times == {
+        "nudges",
+        "restarts",
+        "captures",
+        "until",
+        "at",
+        "since",
+        "opened",
+        "settle_until",
+        "told",
+        "exhausted",
+        "acted",
+    }
 
 
 @given(st.floats(-1e6, 1e6))
@@ -233,7 +258,14 @@ async def test_the_oldest_closed_incidents_are_forgotten_and_no_open_one(store: 
 async def test_every_state_that_a_story_passes_through_survives_the_disk(store: Store) -> None:
     story = Story().healthy().look(Verdict.EPOLL_STALL, for_=70)
     await store.commit("web", story.state, story.records, Entry(1.0, story.state, seen(Verdict.HUNG)))
-    assert await store.load("web") == story.state
+    assert await store.load("web") == durable(story.state)
+
+
+async def test_darkness_that_nobody_looked_at_is_not_unbroken(store: Store) -> None:
+    story = Story().healthy().look(Verdict.EPOLL_STALL, times=5)
+    assert story.state.tally.unbroken_since is not None
+    await store.commit("web", story.state, (), None)
+    assert (await store.load("web")).tally == Tally()
 
 
 async def test_a_text_that_is_no_unicode_is_spelled_out(store: Store) -> None:

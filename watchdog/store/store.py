@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from watchdog.clock import Clock
-from watchdog.model import Case, Record, State
+from watchdog.model import Case, Record, State, Tally
 from watchdog.recording import Entry, Recorded, encode
 from watchdog.store import incidents, keeping, outbox
 from watchdog.store.disk import DEADLINE, Disk, StoreUnwritable
@@ -33,7 +33,10 @@ class Store:
         self._unsaved: list[Letter] = []  # their ids are negative
 
     async def load(self, service: str) -> State:
-        """The state last committed for a service, its times carried over to this boot; a new one if there is none."""
+        """The state last committed for a service, its times carried over to this boot; a new one if there is none.
+
+        Its tally is empty: nobody looked while no daemon ran, so nothing was unbroken.
+        """
         row = await self._disk.read(
             lambda db: db.execute(
                 "SELECT state, boot_id, boottime, wall FROM state WHERE service = ?", (service,)
@@ -42,7 +45,7 @@ class Store:
         if row is None:
             return State()
         try:
-            state = msgspec.json.decode(row[0], type=State)
+            state = replace(msgspec.json.decode(row[0], type=State), tally=Tally())
         except msgspec.DecodeError as error:
             raise StoreUnwritable(f"{self.path}: the state of {service} can't be understood: {error}") from error
         if row[1] == self._clock.boot_id():
