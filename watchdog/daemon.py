@@ -33,7 +33,7 @@ from watchdog.examiner import Examiner
 from watchdog.guard import Guard
 from watchdog.hands import Hands
 from watchdog.heart import Heart, notify
-from watchdog.look import Look
+from watchdog.look import Look, listeners
 from watchdog.metrics import Metrics
 from watchdog.model import State
 from watchdog.probes import PROBES
@@ -141,7 +141,7 @@ class Daemon:
                 self._open_channel(channel)
 
     def _guard(self, service: Service, found: State | None) -> None:
-        examiner = Examiner(service.name, _addresses(service), self._hands, self._diag, self._clock)
+        examiner = Examiner(service.name, listeners(service), self._hands, self._diag, self._clock)
         look = Look(service, self._units, examiner, self._clock)
         guard = Guard(service, look, self._hands, self._store, self._clock, self._board, found)
         self._metrics.guarded(service.name, service.policy.mode, service.probes)
@@ -239,12 +239,6 @@ def _make(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         log.error("%s cannot be made: %s", directory, error.strerror)
-
-
-def _addresses(service: Service) -> set[str]:
-    """What its probes ask, as the kernel writes the addresses of listeners."""
-    asked = (PROBES[probe.type].listener(probe.settings) for probe in service.probes.values())
-    return {address for listener in asked for address in listener}
 
 
 def _prepare(config: Config) -> None:

@@ -34,6 +34,12 @@ GRACE = 0.05  # s for a probe to end itself at its deadline
 UNPROBED = ("inactive", "failed")  # a unit in these states is not asked: a socket unit would start it
 
 
+def listeners(service: Service) -> set[str]:
+    """What its probes ask, as the kernel writes the addresses of listeners."""
+    asked = (PROBES[probe.type].listener(probe.settings) for probe in service.probes.values())
+    return {address for listener in asked for address in listener}
+
+
 @dataclass(slots=True)
 class Attempt:
     """A probe under way."""
