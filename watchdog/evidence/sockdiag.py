@@ -39,7 +39,7 @@ NETLINK_SOCK_DIAG = 4
 ANSWER_WITHIN_S = 0.5
 MODULE_LACKS_S = 60.0
 TRIES = 3  # of a dump under which the table changed
-MOST = 4096  # connections of one family that are told
+MOST = 4096  # sockets of one family that are told in one reading
 DATAGRAM = 65536  # the kernel sends at most 32 KiB at once (netlink_dump())
 
 
