@@ -48,6 +48,12 @@ def format_duration(seconds: float) -> str:
     return text
 
 
+def check_above_zero(key: str, seconds: float, example: str) -> None:
+    """Raise `ValueError` for a time in which nothing can happen."""
+    if seconds <= 0:
+        raise ValueError(f'{key}: 0s is too short; give a duration above zero, such as "{example}"')
+
+
 class Duration:
     """Marks a float of seconds that is written as a string in the config."""
 

@@ -17,6 +17,7 @@ import pytest
 from tests import servers
 from tests.probes.asking import ask
 from tests.servers import HRSWRUN_STATUS, SYS_UPTIME
+from watchdog.demo.agent import RAVENDB_PID
 from watchdog.model import Epoch, Kind, Observation, Plane, Strength
 from watchdog.probes import snmp
 from watchdog.settings import Secret
@@ -98,9 +99,13 @@ async def test_a_process_that_the_table_lacks_is_our_own_error(snmpd: servers.Sn
     assert "anew every 30 s" in found.reason
 
 
-async def test_a_service_without_a_process_is_our_own_error(snmpd: servers.Snmpd) -> None:
-    found = await ask("snmp", snmp.Settings(address=snmpd.address, oid=OF_PROCESS, community=PUBLIC))
-    assert (found.kind, found.reason) == (Kind.ERROR, "the OID has {pid}, and the service has no process")
+@pytest.mark.parametrize(
+    ("settings", "what"),
+    [({"oid": OF_PROCESS}, "the OID has {pid}"), ({"oid": SYS_UPTIME, "pid_oid": RAVENDB_PID}, "pid_oid is given")],
+)
+async def test_a_service_without_a_process_is_our_own_error(snmpd: servers.Snmpd, settings: Given, what: str) -> None:
+    found = await ask("snmp", snmp.Settings(address=snmpd.address, community=PUBLIC, **settings))
+    assert (found.kind, found.reason) == (Kind.ERROR, f"{what}, and the service has no process")
 
 
 async def test_a_wrong_community_is_silence_that_is_explained(snmpd: servers.Snmpd) -> None:
@@ -265,6 +270,7 @@ asyncio.run(main())
     [
         ({"oid": "sysUpTime.0"}, "no numeric OID"),
         ({"oid": "1.3.{PID}"}, "no numeric OID"),
+        ({"pid_oid": "1.3.{pid}"}, "pid_oid: "),
         ({"address": "localhost"}, 'write "host:port"'),
         ({"community": None}, "needs community"),
         ({"username": "me"}, "has no user"),
@@ -293,6 +299,11 @@ def test_settings_are_refused_with_what_would_be_right(settings: Given, message:
 def test_a_witness_is_as_strong_as_what_it_tells(oid: str, strength: Strength | None, expected: Strength) -> None:
     road = snmp.road(snmp.Settings(address="h:161", oid=oid, community=PUBLIC, strength=strength))
     assert (road.plane, road.strength) == (Plane.WITNESS, expected)
+
+
+def test_a_witness_that_tells_its_process_speaks_of_it() -> None:
+    settings = snmp.Settings(address="h:161", oid=SYS_UPTIME, pid_oid=RAVENDB_PID, community=PUBLIC)
+    assert (snmp.road(settings).strength, snmp.warnings(settings)) == (Strength.PROCESS, ())
 
 
 def test_a_host_s_word_is_warned_of() -> None:

@@ -19,9 +19,10 @@ from watchdog.settings import format_duration
 class Deadline:
     """`at`: the loop time at which the probe itself must give up. A probe calls `watch` with its socket.
 
-    `connected`, `sent` and `heard` tell how far it came: `heard` is an answer that came and is not, or not yet, the
-    expected one, told as the reason of *wrong*. `resolving` is the name that a resolver of ours has not answered for;
-    `note` is what else might explain silence.
+    `connected`, `sent`, `did` and `heard` tell how far it came: `did` says it in words where nothing was sent; `heard`
+    is an answer that came and is not, or not yet, the expected one, told as the reason of *wrong*. `ours` is what has
+    not come yet and is not the service's to give (a resolver's answer, a disk's), told as *error*; `note` is what else
+    might explain silence.
     """
 
     at: float
@@ -29,7 +30,8 @@ class Deadline:
     connected: bool = False
     sent: int = 0
     heard: str = ""
-    resolving: str = ""
+    did: str = "connected"
+    ours: str = ""
     note: str = ""
 
     def watch(self, sock: socket.socket) -> None:
@@ -54,9 +56,9 @@ class Deadline:
         time = format_duration(waited)
         if self.heard:
             return Observation(Kind.WRONG, waited, f"{self.heard} (waited {time})")
-        if self.resolving:
-            return Observation(Kind.ERROR, waited, f'the name "{self.resolving}" was not resolved in {time}')
+        if self.ours:
+            return Observation(Kind.ERROR, waited, f"{self.ours} in {time}")
         if not self.reached:
             return Observation(Kind.UNREACHABLE, waited, f"no connection in {time}")
-        told = f"sent {self.sent} bytes" if self.sent else "connected"
+        told = f"sent {self.sent} bytes" if self.sent else self.did
         return Observation(Kind.SILENT, waited, f"{told}, no answer in {time}{self.note}")

@@ -1,12 +1,15 @@
 """The snmp probe: one GET to an agent, the witness for a service that has gone dark. RFC 3416, RFC 1157, RFC 3414.
 
 `{pid}` in the OID stands for the service's main PID: with hrSWRunStatus (1.3.6.1.2.1.25.4.2.1.7.{pid}, of RFC 2790's
-HOST-RESOURCES-MIB; 1 running, 2 runnable) an agent of the host tells of that very process.
+HOST-RESOURCES-MIB; 1 running, 2 runnable) an agent of the host tells of that very process. `pid_oid` is asked in the
+same request: an agent that tells of another process, such as the service's last one, is stale and no witness.
 
 Rules of this file: OIDs are numeric, no MIB is read; a fresh connected UDP socket for each probe, so that a port
 without an agent is told at once (ICMP, udp(7)); the request is sent again within the deadline, which is never
-stretched. An agent that has no such object, or that refuses us, says nothing of the service: *error*. How a message is
-made and read is the business of a `Talk`: `snmp_community` for versions 1 and 2c, `snmp_engine` for version 3.
+stretched. An agent that has no such object, or that refuses us, says nothing of the service: *error*. So does a table
+that may be older than the process (snmpd reads hrSWRun anew every 30 s): for `TABLE_AGE` it can't say that a process
+is not well. How a message is made and read is the business of a `Talk`: `snmp_community` for versions 1 and 2c,
+`snmp_engine` for version 3.
 """
 
 from __future__ import annotations
@@ -15,6 +18,8 @@ import asyncio
 import socket
 from contextlib import suppress
 
+from watchdog import target as processes
+from watchdog.clock import Clock
 from watchdog.model import Epoch, Kind, Observation, Plane, Road, Strength
 from watchdog.probes import sockets
 from watchdog.probes.attempt import Finding, observe
@@ -23,15 +28,18 @@ from watchdog.probes.snmp_settings import Answer as Answer
 from watchdog.probes.snmp_settings import Settings as Settings
 from watchdog.probes.snmp_settings import Talk
 from watchdog.secret import SecretUnreadable
+from watchdog.settings import format_duration
 
 HRSWRUN = "1.3.6.1.2.1.25.4"
 NOT_SHOWN = ("noSuchObject", "noSuchInstance", "endOfMibView", "noSuchName")
 NOT_ALLOWED = ("noAccess", "authorizationError")
+TABLE_AGE = 35.0  # s: the 30 s that snmpd keeps a table, and a little for reading it
 
 
 def road(settings: Settings) -> Road:
-    """A witness: of the process where the OID names it, else of the host; or as strong as the settings say."""
-    strength = settings.strength or (Strength.PROCESS if "{pid}" in settings.oid else Strength.HOST)
+    """A witness: of the process where it is named, else of the host; or as strong as the settings say."""
+    named = "{pid}" in settings.oid or settings.pid_oid is not None
+    strength = settings.strength or (Strength.PROCESS if named else Strength.HOST)
     return Road(Plane.WITNESS, strength=strength)
 
 
@@ -49,7 +57,7 @@ def warnings(settings: Settings) -> tuple[str, ...]:
 def prepare(settings: Settings) -> None:
     """Load pysnmp; for version 3, also make the user's engine and keys. An unreadable secret is left to `probe`."""
     with suppress(SecretUnreadable):
-        _talk(settings, (socket.AF_INET, ("127.0.0.1", 161)), "1.3.6.1.2.1.1.3.0")
+        _talk(settings, (socket.AF_INET, ("127.0.0.1", 161)), ("1.3.6.1.2.1.1.3.0",))
 
 
 async def probe(settings: Settings, target: Epoch | None, deadline: Deadline) -> Observation:
@@ -58,32 +66,39 @@ async def probe(settings: Settings, target: Epoch | None, deadline: Deadline) ->
 
 
 async def _attempt(settings: Settings, target: Epoch | None, deadline: Deadline) -> Finding:
-    oid = settings.oid.removeprefix(".")
-    if "{pid}" in oid:
-        if target is None:
-            return Kind.ERROR, "the OID has {pid}, and the service has no process"
-        oid = oid.replace("{pid}", str(target.pid))
+    named = "{pid}" in settings.oid
+    if target is None and (named or settings.pid_oid is not None):
+        return Kind.ERROR, f"{'the OID has {pid}' if named else 'pid_oid is given'}, and the service has no process"
+    oids = _oids(settings, target)
     host, port = sockets.split_address(settings.address)
     place = await sockets.resolve(host, port, settings.preferred_ip_protocol, deadline, socket.SOCK_DGRAM)
-    talk = _talk(settings, place, oid)
+    talk = _talk(settings, place, oids)
     sock = sockets.begin(place, deadline, socket.SOCK_DGRAM)
     try:
         deadline.connected = True  # as far as UDP can tell
         secret = "privacy_password" if settings.version == "3" else "community"
         deadline.note = f" (an agent keeps silent to a wrong {secret}, too)"
-        return judge(settings, oid, await _converse(talk, sock, settings.retries, deadline))
+        answer = await _converse(talk, sock, settings.retries, deadline)
+        return _of_process(settings, target, answer) or _of_table(settings, target, judge(settings, oids[0], answer))
     finally:
         sock.close()
 
 
-def _talk(settings: Settings, place: sockets.Place, oid: str) -> Talk:
+def _oids(settings: Settings, target: Epoch | None) -> tuple[str, ...]:
+    """What is asked in one request: the value, and the PID where it is wanted."""
+    pid = "" if target is None else str(target.pid)
+    wanted = (settings.oid.replace("{pid}", pid), settings.pid_oid)
+    return tuple(oid.removeprefix(".") for oid in wanted if oid is not None)
+
+
+def _talk(settings: Settings, place: sockets.Place, oids: tuple[str, ...]) -> Talk:
     if settings.version == "3":
         from watchdog.probes import snmp_engine
 
-        return snmp_engine.UserTalk(settings, place, oid)
+        return snmp_engine.UserTalk(settings, place, oids)
     from watchdog.probes import snmp_community
 
-    return snmp_community.CommunityTalk(settings, oid)
+    return snmp_community.CommunityTalk(settings, oids)
 
 
 async def _converse(talk: Talk, sock: socket.socket, retries: int, deadline: Deadline) -> Answer:
@@ -109,6 +124,31 @@ async def _converse(talk: Talk, sock: socket.socket, retries: int, deadline: Dea
             continue
     talk.request(send)
     return await listen()
+
+
+def _of_process(settings: Settings, target: Epoch | None, answer: Answer) -> Finding | None:
+    """What is wrong with the process that the agent tells of; None: nothing, or it was not asked."""
+    if settings.pid_oid is None or target is None:
+        return None
+    lack = answer.pid_error
+    if answer.pid is None and not (answer.error or answer.refusal):
+        lack = lack or "no variable binding"
+    if lack:
+        oid = settings.pid_oid.removeprefix(".")
+        return Kind.ERROR, f"the agent does not tell its process at {oid} ({lack}); {view(oid)}"
+    if answer.pid is not None and str(answer.pid).strip() != str(target.pid):
+        return Kind.WRONG, f"the agent tells of process {str(answer.pid)[:20]}, the service is {target.pid}"
+    return None
+
+
+def _of_table(settings: Settings, target: Epoch | None, finding: Finding) -> Finding:
+    """The finding, unless it is of a table that may be older than the process."""
+    if finding[0] is not Kind.WRONG or target is None or "{pid}" not in settings.oid:
+        return finding
+    age = processes.age(target, Clock().now())
+    if age >= TABLE_AGE:
+        return finding
+    return Kind.ERROR, f"{finding[1]}; the agent's table may be older than the process ({format_duration(age)})"
 
 
 def judge(settings: Settings, oid: str, answer: Answer) -> Finding:

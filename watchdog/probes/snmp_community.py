@@ -19,12 +19,12 @@ from watchdog.secret import reveal
 class CommunityTalk:
     """One request, and its answer known by the request's id."""
 
-    def __init__(self, settings: Settings, oid: str) -> None:
+    def __init__(self, settings: Settings, oids: tuple[str, ...]) -> None:
         assert settings.community is not None
         self._api = v1 if settings.version == "1" else v2c
         pdu = self._api.GetRequestPDU()
         self._api.apiPDU.set_defaults(pdu)
-        self._api.apiPDU.set_varbinds(pdu, [(oid, self._api.Null(""))])
+        self._api.apiPDU.set_varbinds(pdu, [(oid, self._api.Null("")) for oid in oids])
         self._id = int(self._api.apiPDU.get_request_id(pdu))
         message = self._api.Message()
         self._api.apiMessage.set_defaults(message)
@@ -45,4 +45,5 @@ class CommunityTalk:
             return None
         if not pdu.isSameTypeWith(self._api.GetResponsePDU()) or int(self._api.apiPDU.get_request_id(pdu)) != self._id:
             return None
-        return snmp_value.answer(self._api.apiPDU.get_error_status(pdu), self._api.apiPDU.get_varbinds(pdu))
+        pdus = self._api.apiPDU
+        return snmp_value.answer(pdus.get_error_status(pdu), pdus.get_error_index(pdu), pdus.get_varbinds(pdu))

@@ -173,11 +173,11 @@ def _load_cryptography() -> None:
 class UserTalk:
     """One question to an agent; the engine may have to ask for the agent's id and time first."""
 
-    def __init__(self, settings: Settings, place: Place, oid: str) -> None:
+    def __init__(self, settings: Settings, place: Place, oids: tuple[str, ...]) -> None:
         self._user = user(settings)
         self._place = place
         self._agent: Agent | None = None
-        self._oid = oid
+        self._oids = oids
         self._answer: Answer | None = None
 
     def request(self, send: Callable[[bytes], object]) -> None:
@@ -187,9 +187,8 @@ class UserTalk:
         self._agent = self._user.agent(self._place)
         self._user.dispatcher.send = send
         self._user.dispatcher.catch_up()
-        GetCommandGenerator().send_varbinds(
-            self._user.engine, self._agent.name, None, "", ((ObjectName(self._oid), Null("")),), self._done
-        )
+        asked = tuple((ObjectName(oid), Null("")) for oid in self._oids)
+        GetCommandGenerator().send_varbinds(self._user.engine, self._agent.name, None, "", asked, self._done)
 
     def answer(self, data: bytes, send: Callable[[bytes], object]) -> Answer | None:
         """What the engine made of a message."""
@@ -206,6 +205,6 @@ class UserTalk:
         assert self._agent is not None
         if indication is None:
             self._agent.known = True
-            self._answer = snmp_value.answer(status, values)
+            self._answer = snmp_value.answer(status, index, values)
         elif not isinstance(indication, errind.RequestTimedOut):
             self._answer = Answer(refusal=str(indication))

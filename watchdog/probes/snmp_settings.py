@@ -19,12 +19,14 @@ PrivacyProtocol = Literal["DES", "AES", "AES192", "AES256", "AES192C", "AES256C"
 class Settings:
     """What to ask which agent, and which values are expected (none given: any value).
 
+    At `pid_oid` the agent tells which process it speaks of, or is: another one than the service's makes it stale.
     Version 3 needs `username`; its security level follows from the passwords given. The names of the protocols are
     blackbox's and snmp_exporter's; AES192C and AES256C are Cisco's way to make the longer keys.
     """
 
     address: str
     oid: str
+    pid_oid: str | None = None
     version: Literal["1", "2c", "3"] = "2c"
     community: Secret | None = None
     username: str | None = None
@@ -41,6 +43,8 @@ class Settings:
         sockets.split_address(self.address)
         if not re.fullmatch(r"\.?[0-2](\.([0-9]+|\{pid\}))+", self.oid):
             raise ValueError(f'"{self.oid}" is no numeric OID; write digits and dots, such as "1.3.6.1.2.1.1.3.0"')
+        if self.pid_oid is not None and not re.fullmatch(r"\.?[0-2](\.[0-9]+)+", self.pid_oid):
+            raise ValueError(f'pid_oid: "{self.pid_oid}" is no numeric OID; write digits and dots')
         if not 0 <= self.retries <= 10:
             raise ValueError(f"retries is {self.retries}; it must be 0 to 10")
         check_credentials(self)
@@ -64,10 +68,15 @@ def check_credentials(settings: Settings) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What an agent said: a value, or the name of an error or exception (RFC 3416, 3), or why it would not talk."""
+    """What an agent said: a value, or the name of an error or exception (RFC 3416, 3), or why it would not talk.
+
+    The same of the PID, where it was asked for. Version 1 tells one error for the whole request.
+    """
 
     value: int | str | None = None
     error: str = ""
+    pid: int | str | None = None
+    pid_error: str = ""
     refusal: str = ""  # of version 3; by the agent or by our own engine
 
 

@@ -16,17 +16,22 @@ EXCEPTIONS = {
 }
 
 
-def answer(status: Any, values: Any) -> Answer:
-    """What a response's error-status and variable bindings say."""
+def answer(status: Any, index: Any, values: Any) -> Answer:
+    """What a response's error-status, error-index and variable bindings (the second is the PID's) say."""
     if int(status):
-        return Answer(error=str(status.prettyPrint()))
+        name = str(status.prettyPrint())
+        return Answer(pid_error=name) if int(index) == 2 else Answer(error=name)
     if not values:
         return Answer(error="no variable binding")
-    value = values[0][1]
+    value, error = told(values[0][1])
+    pid, pid_error = told(values[1][1]) if len(values) > 1 else (None, "")
+    return Answer(value=value, error=error, pid=pid, pid_error=pid_error)
+
+
+def told(value: Any) -> tuple[int | str | None, str]:
+    """A value, or the name of the exception in its place."""
     exception = EXCEPTIONS.get(value.tagSet)
-    if exception is not None:
-        return Answer(error=exception)
-    return Answer(value=plain(value))
+    return (plain(value), "") if exception is None else (None, exception)
 
 
 def plain(value: Any) -> int | str:
