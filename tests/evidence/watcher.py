@@ -1,6 +1,6 @@
 """A program with epolls of every kind of entry, which tells what it has: `python -m tests.evidence.watcher`.
 
-Its main thread answers a line on its standard input with a line of JSON; its other threads wait.
+Its main thread takes a line on its standard input as an order; its other threads wait.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from watchdog.model import Epoch
 from watchdog.target import start_time
@@ -38,13 +37,13 @@ class Watcher:
         """This life of it."""
         return Epoch(self.process.pid, start_time(self.process.pid))
 
-    def order(self, word: str) -> Any:
-        """Have it do something; what came of it."""
+    def take(self, order: str = "take") -> int:
+        """Have it take all events from the epoll "ready"; how many there were. "close" it then."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(f"{word}\n")
+        self.process.stdin.write(f"{order}\n")
         self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
+        return int(self.process.stdout.readline())
 
 
 @contextlib.contextmanager
@@ -90,9 +89,10 @@ def main() -> None:
     told = {name: (each.fileno(), os.fstat(each.fileno()).st_ino) for name, each in entries.items()}
     epolls = {"loop": loop, "timed": timed, "idle": idle, "ready": ready}
     print(json.dumps({"epolls": {name: each.fileno() for name, each in epolls.items()}, "entries": told}), flush=True)
-    orders = {"take\n": lambda: len(ready.poll(0)), "wake\n": lambda: others["edge"].send(b"x")}
     for line in sys.stdin:
-        print(orders[line](), flush=True)
+        print(len(ready.poll(0)), flush=True)
+        if line == "take and close\n":
+            ready.close()
 
 
 if __name__ == "__main__":

@@ -16,7 +16,11 @@ from tests.helper.victims import Victim
 from watchdog.helper.protocol import Reply, Request, encode_request, parse_reply
 from watchdog.helper.server import VERBS, Server, Verb
 
-BUDGET = {"nudge": {"burst": 5, "interval": 3600.0}, "restart": {"burst": 2, "interval": 3600.0}}
+BUDGET = {
+    "nudge": {"burst": 5, "interval": 3600.0},
+    "restart": {"burst": 2, "interval": 3600.0},
+    "capture": {"burst": 2, "interval": 3600.0},
+}
 
 
 @dataclass(slots=True)
@@ -29,11 +33,11 @@ class Helper:
     ledger: Path
     _rest: bytes = b""
 
-    def ask(self, number: int, verb: str, service: str = "", victim: Victim | None = None) -> None:
+    def ask(self, number: int, verb: str, service: str = "", victim: Victim | None = None, *, copy: int = 0) -> None:
         """Send a request."""
         epoch = victim.epoch if victim else None
         pinned = (epoch.pid, epoch.start_time) if epoch else (0, 0)
-        self.peer.sendall(encode_request(Request(number, verb, service, *pinned)))
+        self.peer.sendall(encode_request(Request(number, verb, service, *pinned, copy=copy)))
 
     def reply(self) -> Reply:
         """The next reply, whatever it answers."""
@@ -44,9 +48,9 @@ class Helper:
         line, _, self._rest = self._rest.partition(b"\n")
         return parse_reply(line)
 
-    def call(self, verb: str, service: str = "", victim: Victim | None = None) -> Reply:
+    def call(self, verb: str, service: str = "", victim: Victim | None = None, *, copy: int = 0) -> Reply:
         """A request and its reply."""
-        self.ask(1, verb, service, victim)
+        self.ask(1, verb, service, victim, copy=copy)
         return self.reply()
 
     def serve_only(self, **services: Mapping[str, Any]) -> None:
@@ -58,7 +62,13 @@ def pidfile_service(directory: Path, name: str, pid: int, **more: Any) -> dict[s
     """A service of the config, named by a pidfile."""
     pidfile = directory / f"{name}.pid"
     pidfile.write_text(f"{pid}\n")
-    plain: dict[str, Any] = {"unit": None, "pidfile": str(pidfile), "restart_command": [], "also_restarts": []}
+    plain: dict[str, Any] = {
+        "unit": None,
+        "pidfile": str(pidfile),
+        "restart_command": [],
+        "also_restarts": [],
+        "capture": [],
+    }
     return plain | {"budget": BUDGET} | more
 
 

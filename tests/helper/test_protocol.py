@@ -21,10 +21,11 @@ from watchdog.helper.protocol import (
     parse_request,
 )
 from watchdog.model import Outcome
+from watchdog.reading import Epoll, Watch
 
 
 def test_a_request_survives_its_line() -> None:
-    request = Request(7, "nudge", "ravendb", 4711, 123456, "0123456789abcdef")
+    request = Request(7, "examine", "ravendb", 4711, 123456, "0123456789abcdef", copy=1)
     assert parse_request(encode_request(request).rstrip(b"\n")) == request
 
 
@@ -47,6 +48,7 @@ def test_a_reply_survives_its_line() -> None:
         (b'{"id": 1, "verb": 2}', "verb must be a string"),
         (b'{"id": 1, "verb": "nudge", "pid": -1}', "pid must be a number, 0 or more"),
         (b'{"id": 1, "verb": "nudge", "pid": 1e400}', "pid must be a number, 0 or more"),
+        (b'{"id": 1, "verb": "examine", "copy": true}', "copy must be a number, 0 or more"),
         (b'{"id": 1, "verb": "nudge", "argv": ["sh"]}', "unknown key 'argv'"),
         (None, f"the line is longer than {MAX_REQUEST} bytes"),
     ],
@@ -96,6 +98,20 @@ def test_lines_come_whole_however_they_are_cut(parts: list[bytes], size: int) ->
     lines = Lines(8)
     got = [line for at in range(0, len(stream), size) for line in lines.feed(stream[at : at + size])]
     assert got == [line if len(line) <= 8 else None for line in stream[:-1].split(b"\n")]
+
+
+def test_a_long_line_in_small_pieces_costs_no_more_than_in_one() -> None:
+    """Were the pieces copied at each, this would be 64 GiB of copying."""
+    lines = Lines(MAX_REPLY)
+    assert [got for _ in range(MAX_REPLY // 8) for got in lines.feed(b"12345678")] == []
+    assert lines.feed(b"\n") == [b"12345678" * (MAX_REPLY // 8)]
+
+
+def test_a_frozen_value_in_a_detail_goes_as_its_fields_and_a_tuple_as_an_array() -> None:
+    epoll = Epoll(1, 4, (Watch(5, 0x19, 6),))
+    reply = parse_reply(encode_reply(Reply(1, Outcome.DONE, "", {"epolls": (epoll,)})).rstrip(b"\n"))
+    told = {"pid": 1, "fd": 4, "watches": [[5, 0x19, 6]], "omitted": 0, "readable": None}
+    assert reply.detail == {"epolls": [told]}
 
 
 def test_an_endless_line_is_not_kept() -> None:

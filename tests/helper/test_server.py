@@ -19,19 +19,27 @@ import pytest
 from tests.helper.conftest import Start
 from tests.helper.serving import BUDGET, Helper, helper, pidfile_service
 from tests.helper.victims import until
-from watchdog.helper.protocol import MAX_REQUEST
+from watchdog.helper.protocol import MAX_REPLY, MAX_REQUEST
 from watchdog.helper.server import VERBS, Done, Verb
 from watchdog.model import Outcome, Rung
 
 
-def verb(act: object, timeout: float = 5.0, *, rung: Rung | None = Rung.NUDGE, stored: bool = False) -> Verb:
+def verb(
+    act: object, timeout: float = 5.0, *, rung: Rung | None = Rung.NUDGE, stored: bool = False, reads: bool = False
+) -> Verb:
     """A verb that is only a test's."""
-    return Verb(lambda _target, _epoch, _never: act(), timeout, rung, stored)  # type: ignore[operator]
+    return Verb(lambda _target, _request, _never: act(), timeout, rung, stored, reads)  # type: ignore[operator]
 
 
 def done() -> Done:
     """What an easy verb comes to."""
     return Done(Outcome.DONE, "done", {})
+
+
+def slow() -> Done:
+    """What one comes to that takes its time."""
+    time.sleep(0.2)
+    return done()
 
 
 # --- what it does -----------------------------------------------------------------------------------------------------
@@ -56,9 +64,45 @@ def test_a_nudge_reaches_the_descendants_of_the_process_in_the_pidfile(tmp_path:
     assert (reply.detail["nudged"], reply.detail["processes"]) == (2, 2)
 
 
-def _request(service: str, pid: int) -> bytes:
+def _request(service: str, pid: int, asked_for: str = "nudge") -> bytes:
     began = int(Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()[19])
-    return json.dumps({"id": 1, "verb": "nudge", "service": service, "pid": pid, "start_time": began}).encode() + b"\n"
+    return (
+        json.dumps({"id": 1, "verb": asked_for, "service": service, "pid": pid, "start_time": began}).encode() + b"\n"
+    )
+
+
+def test_an_examination_tells_of_the_service_and_spends_nothing(tmp_path: Path, start: Start) -> None:
+    victim = start("wait:3")
+    before = victim.counts().eintrs
+    with helper(tmp_path, {"a": pidfile_service(tmp_path, "a", victim.pid)}) as asked:
+        replies = [asked.call("examine", "a", victim) for _ in range(10)]
+    assert {reply.outcome for reply in replies} == {Outcome.DONE}
+    assert not asked.ledger.exists()
+    assert victim.counts().eintrs == before
+    threads = replies[-1].detail["threads"]
+    assert [thread["call"] for thread in threads if thread["tid"] != victim.pid] == ["epoll_wait"] * 3
+    assert {epoll["readable"] for epoll in replies[-1].detail["epolls"]} == {None}
+
+
+def test_copies_are_polled_only_where_that_is_asked_for(tmp_path: Path, start: Start) -> None:
+    victim = start("wait:3")
+    with helper(tmp_path, {"a": pidfile_service(tmp_path, "a", victim.pid)}) as asked:
+        reply = asked.call("examine", "a", victim, copy=1)
+    assert [epoll["readable"] for epoll in reply.detail["epolls"]] == [False] * 3
+
+
+def test_an_examination_reaches_the_descendants_of_the_process_in_the_pidfile(
+    tmp_path: Path, victim_program: Path
+) -> None:
+    command = ["sh", "-c", f"{victim_program} wait:2; :"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as shell:
+        assert shell.stdout is not None
+        assert shell.stdout.readline() == b"ready\n"
+        with helper(tmp_path, {"a": pidfile_service(tmp_path, "a", shell.pid)}) as asked:
+            asked.peer.sendall(_request("a", shell.pid, "examine"))
+            detail = asked.reply().detail
+    assert detail["processes"][0]["pid"] == shell.pid
+    assert [thread["name"] for thread in detail["threads"]] == ["sh", "victim", "victim", "victim"]
 
 
 def test_hello_tells_what_the_helper_may_do(tmp_path: Path) -> None:
@@ -122,6 +166,16 @@ def test_a_process_that_the_config_does_not_name_is_refused(tmp_path: Path, star
     assert other.counts().eintrs == guarded.counts().eintrs == 0
 
 
+def test_only_processes_that_the_config_names_are_examined(tmp_path: Path, start: Start) -> None:
+    guarded, other = start("wait:1"), start("wait:1")
+    with helper(tmp_path, {"a": pidfile_service(tmp_path, "a", guarded.pid)}) as asked:
+        replies = [asked.call("examine", "a", other), asked.call("examine", "b", guarded), asked.call("examine", "a")]
+        asked.peer.sendall(_request("a", guarded.pid, "examine").replace(b'"start_time": ', b'"start_time": 1'))
+        replies.append(asked.reply())
+    assert [reply.outcome for reply in replies] == [Outcome.GONE, Outcome.REFUSED, Outcome.GONE, Outcome.GONE]
+    assert not any("threads" in reply.detail for reply in replies)
+
+
 def test_another_life_of_the_process_is_gone(tmp_path: Path, start: Start) -> None:
     victim = start("wait:1")
     with helper(tmp_path, {"a": pidfile_service(tmp_path, "a", victim.pid)}) as asked:
@@ -147,6 +201,8 @@ def test_the_helper_is_never_its_own_target(tmp_path: Path) -> None:
         asked.serve_only(a=pidfile_service(tmp_path, "a", os.getpid()))
         asked.peer.sendall(_request("a", os.getpid()))
         brain_reply = asked.reply()
+        asked.peer.sendall(_request("a", os.getpid(), "examine"))
+        assert asked.reply().detail["refusal"] == "NeverATarget"
     refused = [reply.detail["skipped"][0] for reply in (helper_reply, brain_reply)]
     assert [(skipped["pid"], skipped["refusal"]) for skipped in refused] == [
         (asked.pid, "NeverATarget"),
@@ -155,7 +211,7 @@ def test_the_helper_is_never_its_own_target(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", ["dbus.service", "init.scope", "epoll-watchdog.service", "systemd-journald.service"])
-@pytest.mark.parametrize("asked_for", ["nudge", "restart"])
+@pytest.mark.parametrize("asked_for", ["examine", "nudge", "restart"])
 def test_what_the_host_stands_on_is_never_touched(tmp_path: Path, unit: str, asked_for: str) -> None:
     service: dict[str, object] = {
         "unit": unit,
@@ -284,6 +340,21 @@ def test_a_service_never_has_two_actions_at_once(tmp_path: Path) -> None:
     assert reply.reason == "a restart of 'a' is under way"
 
 
+def test_a_service_is_examined_while_it_is_restarted_but_never_twice_at_once(tmp_path: Path) -> None:
+    verbs = {
+        "examine": verb(slow, rung=None, reads=True),
+        "restart": verb(lambda: time.sleep(60), timeout=60.0, rung=Rung.RESTART),
+    }
+    with helper(tmp_path, {"a": pidfile_service(tmp_path, "a", 1)}, verbs=verbs) as asked:
+        asked.ask(1, "restart", "a")
+        asked.ask(2, "examine", "a")
+        asked.ask(3, "examine", "a")
+        replies = {reply.id: reply for reply in (asked.reply(), asked.reply())}
+        assert asked.call("examine", "a").outcome is Outcome.DONE
+    assert (replies[2].outcome, replies[3].outcome) == (Outcome.DONE, Outcome.REFUSED)
+    assert replies[3].reason == "an examine of 'a' is under way"
+
+
 def test_a_worker_that_overruns_is_killed_and_answered_for(tmp_path: Path) -> None:
     verbs = {"nudge": verb(lambda: time.sleep(60), timeout=0.1)}
     with helper(tmp_path, {"a": pidfile_service(tmp_path, "a", 1)}, verbs=verbs) as asked:
@@ -382,6 +453,17 @@ def resident_kib(pid: int) -> int:
     """VmRSS."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+
+
+def test_replies_of_a_mebibyte_cost_the_helper_no_memory(tmp_path: Path) -> None:
+    big = Done(Outcome.DONE, "", {"text": "x" * (MAX_REPLY - 1000)})
+    verbs = {"examine": verb(lambda: big, rung=None, reads=True)}
+    with helper(tmp_path, {"a": pidfile_service(tmp_path, "a", 1)}, verbs=verbs) as asked:
+        assert len(asked.call("examine", "a").detail["text"]) == MAX_REPLY - 1000
+        before = resident_kib(asked.pid)
+        replies = [asked.call("examine", "a") for _ in range(20)]
+        assert resident_kib(asked.pid) < before + 1024
+    assert {reply.outcome for reply in replies} == {Outcome.DONE}
 
 
 def test_an_unknown_verb_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
