@@ -15,10 +15,13 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
+from tests.evidence.watcher import watcher
 from tests.helper.victims import Victim, build, running, until
 from watchdog import hands as hands_module
+from watchdog.evidence.procfs import sample
 from watchdog.hands import Hands
-from watchdog.model import Action, Outcome, Performed, Rung
+from watchdog.model import Action, Epoch, Outcome, Performed, Rung
+from watchdog.reading import Lack, Sample, Watch
 
 SERVICE = """
 [service.{name}]
@@ -105,6 +108,76 @@ async def test_several_services_are_nudged_at_once(spawn: SPAWN, program: Path) 
     assert [each.detail["nudged"] for each in performed] == [1, 2, 3]
 
 
+async def test_an_examination_is_a_sample(spawn: SPAWN, program: Path) -> None:
+    with running(program, "wait:2", "timed:1") as victim:
+        hands = await spawn(a=victim.pid)
+        read = await hands.examine("a", victim.epoch)
+        touched = await hands.examine("a", victim.epoch, copy=True)
+        ours = sample([victim.epoch])
+    assert isinstance(read, Sample)
+    assert isinstance(touched, Sample)
+    assert [len(read.lacks), len(touched.lacks)] == [0, 0]
+    assert [(thread.tid, thread.call, thread.epfd, thread.finite, thread.switches) for thread in read.threads] == [
+        (thread.tid, thread.call, thread.epfd, thread.finite, thread.switches) for thread in ours.threads
+    ]
+    assert (read.processes, read.epolls, read.sockets) == (ours.processes, ours.epolls, ours.sockets)
+    assert ours.began - 10 < read.began < read.ended < touched.began < ours.began
+    assert [epoll.readable for epoll in touched.epolls] == [False] * 3
+
+
+async def test_what_an_epoll_watches_comes_whole(spawn: SPAWN) -> None:
+    with watcher() as watching:
+        hands = await spawn(a=watching.epoch.pid)
+        read = await hands.examine("a", watching.epoch)
+        ours = sample([watching.epoch])
+    assert isinstance(read, Sample)
+    assert read.epolls == ours.epolls
+    assert {type(watch) for epoll in read.epolls for watch in epoll.watches} == {Watch}
+
+
+async def test_services_are_examined_at_once_and_beside_a_remedy(spawn: SPAWN, program: Path) -> None:
+    with running(program, "wait:1") as one, running(program, "wait:2") as two:
+        hands = await spawn(one=one.pid, two=two.pid)
+        nudging = asyncio.create_task(hands.perform("one", action(one)))
+        reads = await asyncio.gather(hands.examine("one", one.epoch), hands.examine("two", two.epoch))
+        assert (await nudging).outcome is Outcome.DONE
+    assert [len(read.threads) for read in reads if isinstance(read, Sample)] == [2, 3]
+
+
+async def test_what_can_t_be_examined_is_told(spawn: SPAWN, program: Path) -> None:
+    with running(program, "wait:1") as victim:
+        hands = await spawn(a=victim.pid)
+        unknown = await hands.examine("b", victim.epoch)
+        other_life = await hands.examine("a", Epoch(victim.pid, 1))
+    assert unknown == Lack("the service's processes", "the config names no service 'b'")
+    assert isinstance(other_life, Lack)
+    assert "is another process' by now" in other_life.reason
+
+
+async def test_an_examination_of_100_threads_and_1000_descriptors_costs_less_than_50_ms(
+    spawn: SPAWN, program: Path
+) -> None:
+    """CPU time of the helper and its workers: the host's other work does not count."""
+    times = 20
+    with running(program, "wait:50", "open:900", "read:49") as victim:
+        hands = await spawn(a=victim.pid)
+        first = await hands.examine("a", victim.epoch)
+        before = cpu_seconds(hands.pid)
+        reads = [await hands.examine("a", victim.epoch, copy=True) for _ in range(times)]
+        spent = cpu_seconds(hands.pid) - before
+    assert isinstance(first, Sample)
+    assert len(first.threads) == 100
+    assert (first.processes[0].fds or 0) > 1000
+    assert {type(read) for read in reads} == {Sample}
+    assert spent / times < 0.05
+
+
+def cpu_seconds(pid: int | None) -> float:
+    """Of a process and its children that have ended (proc_pid_stat(5), fields 14 to 17)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
+
+
 async def test_hello_tells_the_helper_s_rights(spawn: SPAWN) -> None:
     hands = await spawn()
     assert (await hands.hello()).detail["cap_sys_ptrace"] is True
@@ -172,7 +245,9 @@ async def test_a_helper_at_rest_takes_no_more_than_16_mib(tmp_path: Path, spawn:
         await (await spawn(s0=victim.pid)).hello()
         hands = await spawn(**{f"s{number}": victim.pid for number in range(10)})
         performed = [await hands.perform(f"s{number}", action(victim)) for number in range(10)]
+        reads = [await hands.examine(f"s{number}", victim.epoch, copy=True) for number in range(10)]
         assert [each.outcome for each in performed] == [Outcome.DONE] * 10
+        assert {type(read) for read in reads} == {Sample}
         lines = Path(f"/proc/{hands.pid}/status").read_text().splitlines()
     assert next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:")) <= 16 * 1024
 
@@ -196,6 +271,34 @@ async def test_a_helper_that_misbehaves_is_an_outcome(spawn: SPAWN, code: str, r
     assert (performed.rung, performed.outcome) == (Rung.NUDGE, Outcome.FAILED)
     assert performed.reason.startswith(reason)
     assert performed.reason.endswith("whether it was done is not known")
+
+
+@pytest.mark.parametrize(
+    ("detail", "reason"),
+    [
+        ("{}", "the helper talks nonsense: Object missing required field `began`"),
+        ('{"began": "x", "ended": 0}', "the helper talks nonsense: Expected `float`, got `str` - at `$.began`"),
+        ('{"began": 0, "ended": 0, "threads": [{}]}', "the helper talks nonsense: Object missing required field `pid`"),
+        (
+            '{"began": 0, "ended": 0, "epolls": [{"pid": 1, "fd": 2, "watches": [[1, 2]]}]}',
+            "the helper talks nonsense: Expected `array` of length 3",
+        ),
+        ('{"omitted_bytes": 2000000}', "the helper talks nonsense: Object missing required field `began`"),
+    ],
+)
+async def test_a_sample_that_is_none_is_told(spawn: SPAWN, detail: str, reason: str) -> None:
+    code = f"""import json; number = json.loads(asked)["id"]
+ peer.send(b'{{"id": %d, "outcome": "done", "reason": "", "detail": {detail}}}\\n' % number)"""
+    hands = await spawn(misbehaving(code))
+    read = await hands.examine("a", Epoch(1, 1))
+    assert isinstance(read, Lack)
+    assert read.reason.startswith(reason)
+
+
+async def test_a_helper_that_ends_in_the_middle_of_an_examination_is_told(spawn: SPAWN) -> None:
+    hands = await spawn(misbehaving("os._exit(3)"))
+    read = await hands.examine("a", Epoch(1, 1))
+    assert read == Lack("the service's processes", "the helper ended (status 3); whether it was done is not known")
 
 
 async def test_a_helper_that_never_answers_is_timed_out_and_killed(

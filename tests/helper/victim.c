@@ -6,7 +6,8 @@
  *                         clock_nanosleep, accept, recvfrom, recvmsg, flock, tee. Prints "ready" once all threads run. A
  *                         line on its standard input is answered with "EINTRS SIGNALS REPEATED": how often an epoll
  *                         wait returned EINTR, how many different values came by SIGRTMIN, and how many came more than
- *                         once. With "leave:1" the main thread then ends, and nobody answers.
+ *                         once. "open:NUMBER" has that many sockets open; with "leave:1" the main thread then ends,
+ *                         and nobody answers.
  * victim send PID NUMBER  sends the values 0 to NUMBER - 1 by SIGRTMIN, none twice, 20 in half a millisecond or more.
  * victim vfork            waits uninterruptibly (state D) in vfork until its standard input is closed; then prints "on".
  */
@@ -172,6 +173,8 @@ int main(int count, char **arguments)
 		pthread_t created;
 
 		leave = !strcmp(kind, "leave");
+		for (; !strcmp(kind, "open") && number; number--)
+			socket(AF_INET, SOCK_STREAM, 0);
 		for (; !leave && number--; made++)
 			if (pthread_create(&created, &small, thread, kind))
 				return 1;
