@@ -66,7 +66,7 @@ class _Answer(NamedTuple, Generic[T]):
 
 def open_netlink() -> socket.socket:
     """A sock_diag socket for our own network namespace. Raises `OSError`."""
-    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, NETLINK_SOCK_DIAG)
+    sock = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_SOCK_DIAG)
     sock.bind((0, 0))
     return sock
 
