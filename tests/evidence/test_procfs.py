@@ -387,7 +387,7 @@ def test_a_reading_that_takes_too_long_ends_and_tells_so(start: Start) -> None:
 def test_a_sample_at_its_limits_fits_a_line() -> None:
     most, big = Limits(), 4_194_303
     thread = Thread(
-        pid=big, tid=big, started=10**10, name="x" * 15, state="S", call="clock_nanosleep", epfd=big, finite=False,
+        pid=big, tid=big, started=10**10, name="é" * 7 + "x", state="S", call="clock_nanosleep", epfd=big, finite=False,
         wchan="poll_schedule_timeout.constprop.0", switches=10**11, cpu=123456.123456789, delayed=123456.123456789,
         tracer=big,
     )  # fmt: skip

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
+
 from hypothesis import given
 from hypothesis import strategies as st
 
-from watchdog.evidence.tasks import status_field, switches
+from watchdog.evidence.tasks import printable, status_field, switches
 from watchdog.target import stat_fields
 
 COUNT = st.integers(0, (1 << 63) - 1)
@@ -35,3 +37,11 @@ def test_no_name_of_a_thread_fakes_its_status(
 def test_no_name_of_a_thread_fakes_its_start(name: bytes, began: int) -> None:
     stat = b"7 (%b) S 1 7 7 0 -1 0 0 0 0 0 11 12 0 0 20 0 1 0 %d 0 0\n" % (name, began)
     assert int(stat_fields(stat)[19]) == began
+
+
+@given(NAME)
+def test_no_name_of_a_thread_does_anything_to_a_terminal_or_a_line(name: bytes) -> None:
+    shown = printable(name)
+    assert shown.isprintable()
+    assert len(json.dumps(shown)) <= 2 + 6 * 7 + 1
+    assert not name.isascii() or len(shown) == len(name)

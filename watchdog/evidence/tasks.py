@@ -80,7 +80,7 @@ def _thread(pid: int, tid: int, task: int, found: Tasks) -> Thread:
         pid=pid,
         tid=tid,
         started=int(fields[19]),
-        name=stat[stat.index(b"(") + 1 : stat.rindex(b")")].decode(errors="replace"),
+        name=printable(stat[stat.index(b"(") + 1 : stat.rindex(b")")]),
         state=state,
         call=call.name,
         epfd=call.epfd,
@@ -98,6 +98,12 @@ def _call(task: int) -> tuple[Call, OSError | None]:
         return parse(read(task, "syscall")), None
     except (PermissionError, FileNotFoundError) as error:
         return NONE, error
+
+
+def printable(name: bytes) -> str:
+    """A thread's name, which it chose itself, as it can be shown."""
+    text = name.decode(errors="ignore")
+    return text if text.isprintable() else "".join(char if char.isprintable() else "?" for char in text)
 
 
 def status_field(status: bytes, name: bytes) -> bytes:
