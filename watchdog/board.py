@@ -97,6 +97,7 @@ class Board:
             "verdict": detail.pop("verdict", None),
             "certainty": detail.pop("certainty", None),
             "reasons": detail.pop("reasons", []),
+            "against": detail.pop("against", []),
             "text": record.text,
             "labels": dict(service.labels),
             "annotations": dict(service.annotations),

@@ -163,12 +163,14 @@ class Guard:
         gap = began - self.next_round
         seen = await self._look.round()
         case = self._case(seen, gap)
-        self.seen, self.diagnosis = seen, diagnose(case)
+        diagnosis = diagnose(case)
+        await self._learn(seen, diagnosis)  # first: who is told that it is healthy may rely on a baseline
+        self.seen, self.diagnosis = seen, diagnosis
         late = case.late_answer is not None and case.late_answer != self._late_told
         self._late_told = case.late_answer
         looked = Looked(
             round_id=seen.round.id,
-            diagnosis=self.diagnosis,
+            diagnosis=diagnosis,
             epoch=seen.epoch,
             late=late,
             host=case.host,
@@ -177,7 +179,6 @@ class Guard:
             answered=self._look.answered if self._acted is not None else None,
         )
         await self.apply(looked, case)
-        await self._learn(seen, self.diagnosis)
         self.next_round = plan(self.service.policy, self.state, began, self._clock.now())
         self._around.looked(self)
 

@@ -27,7 +27,7 @@ from watchdog.reading import Lack, Sample
 
 # Seconds until a reply is given up: what the helper allows itself (`server.VERBS`), and 22 s for a changed config to be
 # read and the ledger to be written first.
-PATIENCE: Mapping[str, float] = {"hello": 5.0, "examine": 24.0, "nudge": 24.0, "restart": 3624.0}
+PATIENCE: Mapping[str, float] = {"hello": 5.0, "examine": 24.0, "nudge": 24.0, "capture": 224.0, "restart": 3624.0}
 PROCESSES = "the service's processes"
 CLOSE_TIMEOUT = 0.5  # seconds for the helper to end by itself
 
@@ -61,7 +61,7 @@ class Hands:
 
     async def perform(self, service: str, action: Action) -> Performed:
         """Have a remedy performed; its outcome. Never raises."""
-        verb = {Rung.NUDGE: "nudge", Rung.RESTART: "restart"}.get(action.rung)
+        verb = {Rung.NUDGE: "nudge", Rung.CAPTURE: "capture", Rung.RESTART: "restart"}.get(action.rung)
         if verb is None:
             return Performed(action.rung, Outcome.REFUSED, f"{action.rung} is nothing that the helper does")
         epoch = action.epoch

@@ -43,11 +43,23 @@ from watchdog.model import (
     Tally,
     Told,
 )
-from watchdog.restraint import HOLDS, PASSES, Moment, budget_of, budget_spent, confirmed_stall, first, settling, spent
+from watchdog.restraint import (
+    HOLDS,
+    PASSES,
+    Moment,
+    budget_of,
+    budget_spent,
+    confirmed_stall,
+    first,
+    settling,
+    spent,
+    with_uses,
+)
 from watchdog.settings import format_duration
 from watchdog.verdicts import VERDICTS, Stance, ladder, stance
 
 REMEDIES = (Rung.NUDGE, Rung.RESTART)
+TOLD_AS = {Rung.NUDGE: RecordKind.NUDGED, Rung.RESTART: RecordKind.RESTARTED, Rung.CAPTURE: RecordKind.CAPTURED}
 FLAP_RISE = 10  # times `rise` that a service whose budget is spent must be healthy before its incident closes
 
 
@@ -214,6 +226,7 @@ def _tell(
     }
     if seen is not None:
         detail["reasons"] = list(seen.reasons)
+        detail["against"] = list(seen.against)
     return Record(kind, now, text, incident.id, severity, detail)
 
 
@@ -263,8 +276,7 @@ def _climb(policy: Policy, state: State, host: Host, now: float, records: list[R
 def _act(m: Moment, records: list[Record]) -> Step:
     action = Action(m.rung, m.incident.id, m.state.epoch, m.now)
     uses = (*budget.kept(budget_of(m.policy, m.rung), spent(m.state, m.rung), m.now), m.now)
-    state = replace(m.state, pending=action)
-    state = replace(state, nudges=uses) if m.rung is Rung.NUDGE else replace(state, restarts=uses)
+    state = with_uses(replace(m.state, pending=action), m.rung, uses)
     records.append(_tell(RecordKind.ACTING, m.now, m.incident, f"{m.rung} begins", None))
     return Step(state, tuple(records), action)
 
@@ -379,15 +391,17 @@ def _performed(policy: Policy, state: State, event: Performed, now: float) -> St
         acted=state.pending.at if done else incident.acted,
         answered=incident.answered and not done,
     )
-    kind = RecordKind.NUDGED if event.rung is Rung.NUDGE else RecordKind.RESTARTED
-    record = _tell(kind, now, incident, f"{event.rung} {event.outcome}: {event.reason}", _severity(event))
+    text = f"{event.rung} {event.outcome}: {event.reason}"
+    record = _tell(TOLD_AS[event.rung], now, incident, text, _severity(event))
     detail = {**record.detail, **event.detail, "rung": str(event.rung), "outcome": str(event.outcome)}
     return Step(replace(state, incident=incident, pending=None), (replace(record, detail=detail),))
 
 
 def _severity(event: Performed) -> Severity:
-    if event.rung is Rung.NUDGE:
+    if event.rung is Rung.NUDGE or (event.rung is Rung.CAPTURE and event.outcome is Outcome.DONE):
         return Severity.INFO
+    if event.rung is Rung.CAPTURE:
+        return Severity.WARNING
     return Severity.WARNING if event.outcome is Outcome.DONE else Severity.CRITICAL
 
 

@@ -180,7 +180,7 @@ class Metrics:
             buckets=RECOVERY_BUCKETS,
             registry=self._registry,
         )
-        for rung in (*REMEDIES, "none"):
+        for rung in (*REMEDIES, Rung.CAPTURE, "none"):
             self._recovery.labels(rung)
         self._stopped = prometheus_client.Histogram(
             f"{PREFIX}nudge_stopped_seconds",
@@ -274,7 +274,7 @@ class Metrics:
             case RecordKind.OPENED:
                 known.incidents += 1
                 known.incident_open = True
-            case RecordKind.NUDGED | RecordKind.RESTARTED:
+            case RecordKind.NUDGED | RecordKind.RESTARTED | RecordKind.CAPTURED:
                 known.actions[record.detail["rung"], record.detail["outcome"]] += 1
                 self._nudged(record)
             case RecordKind.PASSED:

@@ -150,9 +150,14 @@ class Diagnosis:
 
 
 class Rung(enum.StrEnum):
-    """The steps of a ladder. Nudge and restart are remedies; an alert is a record, never an action."""
+    """The steps of a ladder. An alert is a record, never an action; the others are performed.
+
+    A *capture* is the user's command that keeps what a restart would destroy (a core, stacks). It stops the process, so
+    it is a nudge itself: the service is looked at again before it is restarted.
+    """
 
     NUDGE = "nudge"
+    CAPTURE = "capture"
     RESTART = "restart"
     ALERT = "alert"
 
@@ -192,6 +197,7 @@ class Budgets:
 
     nudge: Budget = Budget(burst=5, interval=3600.0)
     restart: Budget = Budget(burst=2, interval=3600.0)
+    capture: Budget = Budget(burst=2, interval=3600.0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -385,6 +391,7 @@ class State:
     pending: Action | None = None
     nudges: tuple[float, ...] = ()  # when budget was spent
     restarts: tuple[float, ...] = ()
+    captures: tuple[float, ...] = ()
     tally: Tally = Tally()
 
 
@@ -398,6 +405,7 @@ class RecordKind(enum.StrEnum):
     ACTING = "acting"
     NUDGED = "nudged"
     RESTARTED = "restarted"
+    CAPTURED = "captured"
     ANSWERED = "answered"  # the first good answer after a remedy
     INTERRUPTED = "interrupted"  # the daemon ended between an act's commit and its outcome
     ESCALATED = "escalated"

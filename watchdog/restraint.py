@@ -7,11 +7,13 @@ waiting: it is recorded once, and the rung is still due. Holds keep remedies wai
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from watchdog import budget
 from watchdog.model import Budget, Certainty, Host, Incident, Mode, Policy, Rung, State, Verdict
 from watchdog.settings import format_duration
+
+DRASTIC = (Rung.CAPTURE, Rung.RESTART)  # a capture comes only where a restart would
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,7 @@ Reason = Callable[[Moment], str | None]
 
 def mode_forbids(m: Moment) -> str | None:
     """The service's `mode` does not go as far as this rung."""
-    return f'mode is "{m.policy.mode}"' if m.policy.mode is Mode.NUDGE and m.rung is Rung.RESTART else None
+    return f'mode is "{m.policy.mode}"' if m.policy.mode is Mode.NUDGE and m.rung in DRASTIC else None
 
 
 def budget_spent(m: Moment) -> str | None:
@@ -44,7 +46,7 @@ def budget_spent(m: Moment) -> str | None:
 
 def never_healthy(m: Moment) -> str | None:
     """Nobody saw this process healthy: a restart has nothing to go back to, and the probes may be what is wrong."""
-    if m.rung is not Rung.RESTART or m.state.seen_healthy or m.incident.certainty is Certainty.CONFIRMED:
+    if m.rung not in DRASTIC or m.state.seen_healthy or m.incident.certainty is Certainty.CONFIRMED:
         return None
     return "this process was never seen healthy: its probes may be wrong"
 
@@ -82,7 +84,7 @@ def too_many_sick(m: Moment) -> str | None:
 
 def not_dark_long(m: Moment) -> str | None:
     """A restart waits for `dark_for` of unbroken darkness, but not after useless nudges of a confirmed stall."""
-    if m.rung is not Rung.RESTART or _proven_useless(m.incident):
+    if m.rung not in DRASTIC or _proven_useless(m.incident):
         return None
     since = m.state.tally.unbroken_since
     dark = 0.0 if since is None else m.now - since
@@ -94,7 +96,7 @@ def not_dark_long(m: Moment) -> str | None:
 def others_unseen(m: Moment) -> str | None:
     """A restart waits until every other guard has looked since the incident opened."""
     looked = m.host.others_looked
-    if m.rung is not Rung.RESTART or looked is None or looked >= m.incident.opened:
+    if m.rung not in DRASTIC or looked is None or looked >= m.incident.opened:
         return None
     return "another guard has not looked since"
 
@@ -120,12 +122,19 @@ def first(reasons: tuple[Reason, ...], moment: Moment) -> tuple[str, str] | None
 
 def budget_of(policy: Policy, rung: Rung) -> Budget:
     """The budget of a remedy."""
-    return policy.budget.nudge if rung is Rung.NUDGE else policy.budget.restart
+    return {Rung.NUDGE: policy.budget.nudge, Rung.CAPTURE: policy.budget.capture}.get(rung, policy.budget.restart)
 
 
 def spent(state: State, rung: Rung) -> tuple[float, ...]:
     """When the budget of a remedy was spent."""
-    return state.nudges if rung is Rung.NUDGE else state.restarts
+    return {Rung.NUDGE: state.nudges, Rung.CAPTURE: state.captures}.get(rung, state.restarts)
+
+
+def with_uses(state: State, rung: Rung, uses: tuple[float, ...]) -> State:
+    """The state with these uses of a remedy."""
+    if rung is Rung.NUDGE:
+        return replace(state, nudges=uses)
+    return replace(state, captures=uses) if rung is Rung.CAPTURE else replace(state, restarts=uses)
 
 
 def confirmed_stall(incident: Incident) -> bool:

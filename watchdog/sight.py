@@ -1,4 +1,4 @@
-"""A case as the rules of the diagnosis look at it: its round sorted by plane, and the symptoms that its reading shows."""
+"""A case as the rules of the diagnosis look at it: its round sorted by plane, and what its reading shows."""
 
 from __future__ import annotations
 

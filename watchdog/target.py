@@ -52,6 +52,7 @@ class Target:
     pidfile: str | None = None
     restart_command: tuple[str, ...] = ()
     also_restarts: tuple[str, ...] = ()  # units that a restart of this one may take along
+    capture: tuple[str, ...] = ()  # an argv, run before a restart; "{pid}" in it is the main PID
 
 
 class Refusal(Exception):
@@ -274,16 +275,30 @@ def _owners_above(path: str) -> set[int]:
 
 def unit_pids(unit: str, main: int) -> tuple[int, ...]:
     """All PIDs in the cgroup of the unit, which `main` is a process of; sub-cgroups included. `NotOfUnit`, `Gone`."""
-    try:
-        text = os.fsdecode(contents(f"/proc/{main}/cgroup"))
-    except (FileNotFoundError, ProcessLookupError):
-        raise Gone(f"there is no process {main}") from None
-    paths = cgroup_paths(text)
-    for hierarchy, root, mount in cgroup_mounts():
-        if hierarchy in paths and (cgroup := _unit_part(paths[hierarchy], unit)):
-            return tuple(sorted(set(_procs(cgroup_directory(cgroup, root, mount)))))
+    paths = _cgroups(main)
+    for _, directory in _unit_directories(unit, paths):
+        return tuple(sorted(set(_procs(directory))))
     shown = paths.get("", "") or paths.get(SYSTEMD, "")
     raise NotOfUnit(f"process {main} is not of {unit}: its cgroup is {shown}")
+
+
+def unit_cgroup(unit: str, main: int) -> str | None:
+    """Where the cgroup of the unit, which `main` is a process of, is in cgroup v2; None where it is not. `Gone`."""
+    return dict(_unit_directories(unit, _cgroups(main))).get("")
+
+
+def _cgroups(main: int) -> dict[str, str]:
+    try:
+        return cgroup_paths(os.fsdecode(contents(f"/proc/{main}/cgroup")))
+    except (FileNotFoundError, ProcessLookupError):
+        raise Gone(f"there is no process {main}") from None
+
+
+def _unit_directories(unit: str, paths: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Each hierarchy that has the unit's own cgroup, and where that is."""
+    for hierarchy, root, mount in cgroup_mounts():
+        if hierarchy in paths and (cgroup := _unit_part(paths[hierarchy], unit)):
+            yield hierarchy, cgroup_directory(cgroup, root, mount)
 
 
 def cgroup_paths(text: str, controller: str = SYSTEMD) -> dict[str, str]:

@@ -54,6 +54,13 @@ VERDICTS: Mapping[Verdict, Row] = {
 }
 
 
+def with_capture(rungs: tuple[Rung, ...]) -> tuple[Rung, ...]:
+    """A ladder with a capture before each restart, where it does not name one itself."""
+    if Rung.CAPTURE in rungs:
+        return rungs
+    return tuple(each for rung in rungs for each in ((Rung.CAPTURE, rung) if rung is Rung.RESTART else (rung,)))
+
+
 def stance(verdict: Verdict) -> Stance:
     """What the verdict asks of the ladder."""
     return VERDICTS[verdict].stance

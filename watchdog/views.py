@@ -25,6 +25,7 @@ def service_view(guard: Guard, clock: Clock) -> ServiceView:
         verdict=diagnosis.verdict if diagnosis is not None else "unsettled",
         certainty=diagnosis.certainty if diagnosis is not None else "suspected",
         reasons=diagnosis.reasons if diagnosis is not None else ("not looked at yet",),
+        against=diagnosis.against if diagnosis is not None else (),
         healthy=diagnosis is not None and VERDICTS[diagnosis.verdict].stance is Stance.GOOD,
         sockets_alive=bool(sockets) and all(kind is Kind.ALIVE for kind in sockets),
         restart_due=state.incident is not None and due(service.policy, state.incident) is Rung.RESTART,

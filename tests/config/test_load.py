@@ -304,9 +304,11 @@ def test_the_helper_gets_plain_values_and_every_path_whose_change_counts(monkeyp
                 "pidfile": "/run/redis/cache.pid",
                 "restart_command": ["/etc/init.d/redis-server", "restart"],
                 "also_restarts": [],
+                "capture": [],
                 "budget": {
                     "nudge": {"burst": 10, "interval": 3600.0},
                     "restart": {"burst": 2, "interval": 3600.0},
+                    "capture": {"burst": 2, "interval": 3600.0},
                 },
             }
         },

@@ -124,7 +124,7 @@ def duration(low_ms: int = 1, high_ms: int = 366 * 86400 * 1000) -> st.SearchStr
 
 ladders = st.dictionaries(
     st.sampled_from([verdict for verdict in Verdict if VERDICTS[verdict].stance is Stance.SICK]),
-    st.lists(st.sampled_from(list(Rung)), max_size=4),
+    st.lists(st.sampled_from([Rung.NUDGE, Rung.RESTART, Rung.ALERT]), max_size=4),  # a capture needs its command
 )
 budgets = st.fixed_dictionaries({"burst": st.integers(0, 1000), "interval": duration()})
 policies = st.fixed_dictionaries(

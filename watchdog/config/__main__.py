@@ -67,9 +67,11 @@ def for_helper(path: Path) -> dict[str, Any]:
             "pidfile": service.target.pidfile,
             "restart_command": list(service.target.restart_command),
             "also_restarts": list(service.target.also_restarts),
+            "capture": list(service.target.capture),
             "budget": {
                 "nudge": _budget(service.policy.budget.nudge),
                 "restart": _budget(service.policy.budget.restart),
+                "capture": _budget(service.policy.budget.capture),
             },
         }
         for name, service in config.services.items()

@@ -17,10 +17,11 @@ from watchdog.config.files import NAMED, Entry, Tables, read
 from watchdog.config.found import Findings, Keys, Place, quoted
 from watchdog.config.secrets import Secrets, look_at
 from watchdog.config.typed import checked, near, partly
-from watchdog.model import Policy
+from watchdog.model import Policy, Rung, Verdict
 from watchdog.probes import PROBES
 from watchdog.settings import Seconds, format_duration
 from watchdog.target import Target
+from watchdog.verdicts import VERDICTS, ladder, with_capture
 
 STATE_DIRECTORY = "/var/lib/epoll-watchdog"
 
@@ -150,7 +151,10 @@ def _service(name: str, table: dict[str, Any], place: Place, secrets: Secrets) -
     target, bad = partly(Target, _picked(table, Target), place)
     rules.target(place, target, bad)
     policy = _policy(_picked(table, Policy), place)
+    rules.capturable(place, target, policy)
     rules.restartable(place, target, policy)
+    if target.capture:
+        policy = replace(policy, ladder=_captured(policy))
     words, _ = partly(Words, _picked(table, Words), place)
     rules.labels(place.at("labels"), words.labels, rules.OWN_LABELS)
     rules.labels(place.at("annotations"), words.annotations)
@@ -172,6 +176,12 @@ def _policy(table: dict[str, Any], place: Place) -> Policy:
             policy = replace(policy, **{key: min(getattr(policy, key), policy.interval)})
     rules.policy(place, policy, bad)
     return policy
+
+
+def _captured(policy: Policy) -> dict[Verdict, tuple[Rung, ...]]:
+    """The ladders, with a capture before each restart."""
+    rungs = {verdict: ladder(policy, verdict) for verdict in VERDICTS}
+    return {**policy.ladder, **{verdict: with_capture(own) for verdict, own in rungs.items() if Rung.RESTART in own}}
 
 
 def _whole_budgets(table: dict[str, Any]) -> dict[str, Any]:

@@ -64,6 +64,15 @@ def unit(place: Place, text: str) -> bool:
     return False
 
 
+def command(place: Place, argv: tuple[str, ...]) -> None:
+    """The argv of a command that root runs."""
+    if argv and not argv[0].startswith("/"):
+        place.at(0).error(f"{quoted(argv[0])} is no absolute path; no shell and no PATH will find it")
+    for index, word in enumerate(argv):
+        if "\0" in word:
+            place.at(index).error("holds a NUL character; no argument can")
+
+
 def path(place: Place, text: str) -> None:
     """An absolute path."""
     if not text.startswith("/"):
@@ -85,13 +94,8 @@ def target(place: Place, value: Target, bad: Collection[str]) -> None:
             place.at("unit").error(f"{quoted(value.unit)} is never touched; the host, or this watchdog, stands on it")
     if value.pidfile is not None:
         path(place.at("pidfile"), value.pidfile)
-    if value.restart_command and not value.restart_command[0].startswith("/"):
-        place.at("restart_command", 0).error(
-            f"{quoted(value.restart_command[0])} is no absolute path; no shell and no PATH will find it"
-        )
-    for index, word in enumerate(value.restart_command):
-        if "\0" in word:
-            place.at("restart_command", index).error("holds a NUL character; no argument can")
+    command(place.at("restart_command"), value.restart_command)
+    command(place.at("capture"), value.capture)
     for index, other in enumerate(value.also_restarts):
         unit(place.at("also_restarts", index), other)
     if value.also_restarts and value.pidfile is not None:
@@ -116,6 +120,7 @@ def policy(place: Place, value: Policy, bad: Collection[str]) -> None:
             place.at(key).error(f"{getattr(value, key)} is too few; give 1 or more")
     _budget(place.at("budget", "nudge"), value.budget.nudge)
     _budget(place.at("budget", "restart"), value.budget.restart)
+    _budget(place.at("budget", "capture"), value.budget.capture)
     for verdict, rungs in value.ladder.items():
         _ladder(place.at("ladder", verdict.value), VERDICTS[verdict].stance, rungs)
 
@@ -139,6 +144,14 @@ def _ladder(place: Place, stance: Stance, rungs: tuple[Rung, ...]) -> None:
         place.error("no ladder is climbed for this verdict; leave it out")
     elif stance is Stance.WAIT and set(rungs) - {Rung.ALERT}:
         place.error('this verdict waits, no remedy fits it; give ["alert"] or []')
+
+
+def capturable(place: Place, target: Target, policy: Policy) -> None:
+    """A ladder that names a capture needs a command for it."""
+    for verdict, rungs in policy.ladder.items():
+        if Rung.CAPTURE in rungs and not target.capture:
+            hint = 'give its command, such as capture = ["/usr/bin/gcore", "{pid}"]'
+            place.at("ladder", verdict.value).error(f'has "capture", and there is no command for it; {hint}')
 
 
 def restartable(place: Place, target: Target, policy: Policy) -> None:

@@ -91,6 +91,16 @@ def _nudge(target: Target, request: Request, never: frozenset[int]) -> Done:
     return _told(nudge(processes(target, request.epoch), never).performed())
 
 
+def _capture(target: Target, request: Request, _never: frozenset[int]) -> Done:
+    from watchdog.helper.command import ended, run  # in the worker only, as below
+
+    if not target.capture:
+        return Done(Outcome.REFUSED, "the config names no capture command for this service", {})
+    if request.epoch is None or ended(request.epoch):
+        raise Gone("there is no process to capture")
+    return _told(run(Rung.CAPTURE, tuple(word.replace("{pid}", str(request.pid)) for word in target.capture)))
+
+
 def _restart(target: Target, request: Request, _never: frozenset[int]) -> Done:
     from watchdog.helper.restart import restart  # in the worker only: it brings D-Bus with it
 
@@ -105,6 +115,7 @@ VERBS: Mapping[str, Verb] = {
     "hello": Verb(_hello, timeout=1.0),
     "examine": Verb(_examine, timeout=1.0, reads=True),
     "nudge": Verb(_nudge, timeout=1.0, rung=Rung.NUDGE),
+    "capture": Verb(_capture, timeout=200.0, rung=Rung.CAPTURE),
     # It bounds itself by the unit's own TimeoutStopSec= and TimeoutStartSec=; this is for one that does not.
     "restart": Verb(_restart, timeout=3600.0, rung=Rung.RESTART, stored=True),
 }

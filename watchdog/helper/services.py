@@ -124,6 +124,7 @@ def _guarded(table: Mapping[str, Any]) -> Guarded:
         pidfile=table["pidfile"],
         restart_command=tuple(table["restart_command"]),
         also_restarts=tuple(table["also_restarts"]),
+        capture=tuple(table["capture"]),
     )
     budgets = {
         Rung(rung): Budget(burst=int(b["burst"]), interval=float(b["interval"])) for rung, b in table["budget"].items()

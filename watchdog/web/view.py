@@ -35,6 +35,7 @@ class ServiceView:
     sockets_alive: bool
     restart_due: bool
     paused: bool
+    against: Sequence[str] = ()  # which other verdicts lost, and why
     holds: Sequence[str] = ()
     pid: int | None = None
     last_round_at: float | None = None

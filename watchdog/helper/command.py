@@ -1,0 +1,105 @@
+"""A command of the config that root runs for a service: its restart, or the capture before it.
+
+A command is an argv, never a shell. It gets a session of its own, no input, and for what it says a file in memory that
+cannot grow (memfd_create(2), F_SEAL_GROW): behind a pipe, the service that it leaves running would later die of
+SIGPIPE, or we would wait for its end. What writes more than the file takes gets EPERM.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from watchdog.model import Epoch, Outcome, Performed, Rung
+
+DEADLINE = 180.0  # s, as much as systemd gives a stop and a start together
+OUTPUT_SIZE = 1 << 20  # bytes, that a command can say
+KEPT_OUTPUT = 2000  # bytes, of the end of it
+OURS = (  # what systemd tells the helper of itself: it is nobody else's
+    "NOTIFY_SOCKET",
+    "WATCHDOG_PID",
+    "WATCHDOG_USEC",
+    "LISTEN_PID",
+    "LISTEN_FDS",
+    "LISTEN_FDNAMES",
+    "CREDENTIALS_DIRECTORY",
+)
+
+
+def ended(epoch: Epoch) -> bool:
+    """Whether the process is gone, is a zombie, or its PID is another's by now (proc(5), /proc/PID/stat)."""
+    try:
+        stat = Path(f"/proc/{epoch.pid}/stat").read_text()
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+    fields = stat.rpartition(")")[2].split()
+    return fields[0] in "ZX" or int(fields[19]) != epoch.start_time
+
+
+def run(rung: Rung, argv: tuple[str, ...], deadline: float = DEADLINE) -> Performed:
+    """Run it to its end; past `deadline` seconds it is killed, with all that is still in its process group."""
+    begun = time.monotonic()
+    output = _output(rung)
+    try:
+        try:
+            process = subprocess.Popen(
+                argv,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+                cwd="/",
+                env={name: value for name, value in os.environ.items() if name not in OURS},
+            )
+        except OSError as error:
+            return Performed(rung, Outcome.REFUSED, f"the {rung} command cannot be run: {error}")
+        in_time = _wait(process, deadline)
+        if not in_time:
+            os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
+        code = process.wait()
+        detail = {"exit_code": code, "output": _tail(output), "duration_s": round(time.monotonic() - begun, 3)}
+    finally:
+        os.ftruncate(output, 0)  # where the service still holds it, it costs no memory
+        os.close(output)
+    return _told(rung, in_time, code, deadline, detail)
+
+
+def _output(rung: Rung) -> int:
+    output = os.memfd_create(f"{rung}-output", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(output, OUTPUT_SIZE)
+    fcntl.fcntl(output, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW)
+    return output
+
+
+def _wait(process: subprocess.Popen[bytes], timeout: float) -> bool:
+    """Whether it ends in time (pidfd_open(2): no polling, and a child that ends at once is not missed)."""
+    pidfd = os.pidfd_open(process.pid)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return bool(poll.poll(timeout * 1000))
+    finally:
+        os.close(pidfd)
+
+
+def _tail(output: int) -> str:
+    said = os.lseek(output, 0, os.SEEK_CUR)  # one offset for all who share the file
+    size = min(said, KEPT_OUTPUT)
+    return os.pread(output, size, said - size).decode(errors="replace").strip()
+
+
+def _told(rung: Rung, in_time: bool, code: int, deadline: float, detail: dict[str, Any]) -> Performed:
+    last = detail["output"].splitlines()[-1][:200] if detail["output"] else "it said nothing"
+    if not in_time:
+        reason = f"the {rung} command did not end within {deadline:g} s and was killed: {last}"
+        return Performed(rung, Outcome.TIMED_OUT, reason, detail)
+    if code != 0:
+        how = f"ended with {code}" if code > 0 else f"was killed by signal {-code}"
+        return Performed(rung, Outcome.FAILED, f"the {rung} command {how}: {last}", detail)
+    return Performed(rung, Outcome.DONE, f"the {rung} command ended well", detail)
