@@ -199,6 +199,7 @@ async def test_the_api_tells_of_every_service() -> None:
                 "verdict": "healthy",
                 "certainty": "confirmed",
                 "reasons": ["every probe alive"],
+                "against": [],
                 "healthy": True,
                 "sockets_alive": True,
                 "restart_due": False,
