@@ -51,8 +51,18 @@ class Hands(Protocol):
 class Examiner:
     """Reads one service's evidence. `addresses` are what its probes ask: its listeners, where no descriptor is told."""
 
-    def __init__(self, service: str, addresses: Collection[str], hands: Hands, diag: SockDiag, clock: Clock) -> None:
+    def __init__(
+        self,
+        service: str,
+        addresses: Collection[str],
+        hands: Hands,
+        diag: SockDiag,
+        clock: Clock,
+        *,
+        touch_every: float = TOUCH_EVERY,
+    ) -> None:
         self._service = service
+        self._touch_every = touch_every
         self._addresses = frozenset(addresses)
         self._hands = hands
         self._diag = diag
@@ -69,6 +79,7 @@ class Examiner:
         self._earlier: deque[Reading] = deque(maxlen=KEPT)
         self._made: Counter[int] = Counter()  # connections of this reader that may still wait, by listener
         self._touched = float("-inf")
+        self._unlisted: tuple[Lack, ...] = ()  # what the last reading of queues lacked
 
     def enter(self, epoch: Epoch | None) -> None:
         """The service's process is this one now: nothing is known of a new one."""
@@ -85,6 +96,7 @@ class Examiner:
             listening = listeners_of(self._abroad)
         elif listening is None:
             listening = self._diag.listeners()
+        self._unlisted = listening.lacks
         found = tuple(queue for queue in listening.queues if self._is_ours(queue))
         for queue in found:
             if not queue.length:
@@ -113,7 +125,7 @@ class Examiner:
         proven = self._judge(reading)
         now = self._clock.now()
         asleep = not proven.proofs and bool(Symptoms(reading, self.baseline).asleep())
-        if asleep and now - self._touched >= TOUCH_EVERY:
+        if asleep and now - self._touched >= self._touch_every:
             self._touched = now
             touched, lacks = await self._samples(epoch, copy=True)
             reading = replace(reading, touched=touched, lacks=(*reading.lacks, *lacks))
@@ -147,7 +159,7 @@ class Examiner:
             queues=tuple(queues),
             streams=streams,
             streams_after=self._streams(queues[-1]),
-            lacks=lacks,
+            lacks=(*lacks, *self._unlisted),
         )
 
     async def _samples(
