@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import sqlite3
 import time as real_time
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
+from tests.core.anything import anything
 from tests.core.drive import Story
 from tests.core.make import seen
 from tests.store.make import CASE, OPENED, RESOLVED, STATE, Time, about, happened, sick
 from watchdog.model import (
     Action,
+    Case,
     Certainty,
     Outcome,
     Performed,
+    Record,
     RecordKind,
     Rung,
     State,
@@ -27,6 +34,8 @@ from watchdog.model import (
 from watchdog.reading import Reading, Sample
 from watchdog.recording import Decision
 from watchdog.store import Entry, Keep, Store
+from watchdog.store.incidents import incident_of, read_entries, write_case, write_entry
+from watchdog.store.schema import migrate
 
 LOOKED = seen(Verdict.EPOLL_STALL)
 
@@ -38,6 +47,21 @@ async def test_an_entry_is_read_as_it_was_given_with_its_case_and_what_was_decid
     assert (recorded.entry, recorded.case) == (entry, CASE)
     assert recorded.at == datetime.fromtimestamp(1e9, UTC)
     assert recorded.decided == Decision(Verdict.EPOLL_STALL, Certainty.SUSPECTED, Rung.RESTART, (RecordKind.OPENED,))
+
+
+@settings(max_examples=50, suppress_health_check=list(HealthCheck), deadline=None)
+@given(anything(Entry), anything(State), anything(Case), st.lists(st.sampled_from(RecordKind), max_size=3))
+def test_any_entry_is_read_from_the_database_as_it_was_written(
+    entry: Entry, after: State, case: Case, kinds: list[RecordKind]
+) -> None:
+    with contextlib.closing(sqlite3.connect(":memory:")) as db:
+        migrate(db)
+        row = write_entry(db, "web", entry, after, [Record(kind, 0.0, "") for kind in kinds], 1e9)
+        write_case(db, row, case, 2**20)
+        [recorded] = read_entries(db, incident_of(entry, after))
+    assert (recorded.entry, recorded.case) == (entry, case)
+    assert recorded.decided is not None
+    assert recorded.decided.records == tuple(kinds)
 
 
 async def test_an_outcome_has_no_verdict_and_no_case(store: Store) -> None:
