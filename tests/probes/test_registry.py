@@ -28,8 +28,15 @@ GOOD = {
         "community": {"credential": "snmp-community"},
         "expect": [1, "up"],
         "strength": "inside",
+        "pid_oid": "1.3.6.1.4.1.45751.1.1.1.4.0",
     },
+    "journal": {"within": "1m", "unit": "web.service", "match": ["PRIORITY=6"]},
+    "cpu": {"at_least": "1ms", "within": "10s"},
+    "file": {"path": "/run/beat", "within": "30s", "strength": "host"},
+    "exec": {"command": ["/bin/check", "{pid}"], "strength": "inside"},
 }
+
+WRONG = dict.fromkeys(("address", "path", "url", "within", "command"), 1)
 
 
 @pytest.mark.parametrize("kind", sorted(GOOD))
@@ -42,7 +49,7 @@ def test_pydantic_makes_the_settings_from_what_toml_has(kind: str) -> None:
 @pytest.mark.parametrize("kind", sorted(GOOD))
 def test_pydantic_refuses_what_no_setting_is(kind: str) -> None:
     with pytest.raises(ValidationError):
-        TypeAdapter(PROBES[kind].settings).validate_python({})
+        TypeAdapter(PROBES[kind].settings).validate_python(WRONG)
 
 
 def test_every_kind_is_tested_here() -> None:
@@ -52,7 +59,7 @@ def test_every_kind_is_tested_here() -> None:
 def test_importing_the_registry_loads_no_heavy_library() -> None:
     script = (
         "import sys, watchdog.probes;"
-        "print([m for m in ('aiohttp', 'pysnmp', 'pyasn1', 'cryptography', 'pydantic', 'yarl') if m in sys.modules])"
+        "print([m for m in ('aiohttp', 'pysnmp', 'pyasn1', 'cryptography', 'pydantic', 'systemd', 'yarl') if m in sys.modules])"
     )
     argv = [sys.executable, "-c", script]
     done = subprocess.run(argv, capture_output=True, text=True, timeout=20, cwd=Path(__file__).parents[2])

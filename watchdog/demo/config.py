@@ -44,6 +44,7 @@ expect = "pong"
 type = "snmp"
 address = "{snmp}"
 oid = "{oid}"
+pid_oid = "{oid}"
 community = {{ file = "{directory}/community" }}
 strength = "inside"
 
