@@ -278,6 +278,8 @@ def hung(sight: Sight) -> Diagnosis | str | None:
     """Sockets and witnesses are dark, and the process is there."""
     if not sight.dark or sight.witnessed:
         return None
+    if unsaid := [name for name in sight.witnesses if name not in sight.spoken]:
+        return f"{', '.join(unsaid)} has not said anything yet"
     first = (
         "every socket and every witness is dark" if sight.witnesses else "every socket is dark, and no witness is set"
     )
@@ -302,7 +304,7 @@ def partly_dark(sight: Sight) -> Diagnosis | str | None:
 
 def witness_lost(sight: Sight) -> Diagnosis | str | None:
     """The sockets are alive, a witness is dark or says that the process is not well."""
-    lost = [name for name in sight.witnesses if name not in sight.witnessed]
+    lost = [name for name in sight.spoken if name not in sight.witnessed]
     if sight.lit and lost:
         return _suspect(Verdict.WITNESS_LOST, sight, f"the sockets answer, {', '.join(lost)} does not")
     return None

@@ -33,8 +33,13 @@ class Sight:
 
     @property
     def well(self) -> bool:
-        """Every probe that could run is alive."""
-        return self.lit and len(self.witnessed) == len(self.witnesses)
+        """Every probe that could run is alive; a witness that has not said anything yet is not waited for."""
+        return self.lit and len(self.witnessed) == len(self.spoken)
+
+    @property
+    def spoken(self) -> Found:
+        """The witnesses that have said something: a late one is neither alive nor dark yet."""
+        return {name: seen for name, seen in self.witnesses.items() if seen.kind is not Kind.LATE}
 
     @property
     def witnessed(self) -> Found:
@@ -44,7 +49,7 @@ class Sight:
     @property
     def diverges(self) -> bool:
         """Every socket is dark, and no witness says that the process is; the kernel's evidence is one, too."""
-        return self.dark and bool(self.witnessed or not self.witnesses)
+        return self.dark and bool(self.witnessed or not self.spoken)
 
     @property
     def unread(self) -> str:

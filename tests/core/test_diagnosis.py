@@ -12,7 +12,7 @@ from watchdog.model import Case, Certainty, Host, Kind, Observation, Plane, Poli
 from watchdog.verdicts import VERDICTS, Stance
 
 ALIVE, SILENT, REFUSED, WRONG, ERROR = Kind.ALIVE, Kind.SILENT, Kind.REFUSED, Kind.WRONG, Kind.ERROR
-UNREACHABLE = Kind.UNREACHABLE
+UNREACHABLE, LATE = Kind.UNREACHABLE, Kind.LATE
 
 
 @pytest.mark.parametrize(
@@ -39,6 +39,8 @@ UNREACHABLE = Kind.UNREACHABLE
         (ERROR, ERROR, ALIVE, Verdict.BLIND),
         (ALIVE, ALIVE, ERROR, Verdict.BLIND),
         (SILENT, SILENT, ERROR, Verdict.BLIND),
+        (ALIVE, ALIVE, LATE, Verdict.HEALTHY),
+        (SILENT, SILENT, LATE, Verdict.UNSETTLED),
     ],
 )
 def test_what_the_probes_found_has_its_verdict(tcp: Kind, unix: Kind, snmp: Kind, verdict: Verdict) -> None:
