@@ -66,6 +66,7 @@ class Condition:
     confirmed: bool = False  # whether nothing less will do
     course: Course = Course.LASTS
     alone: bool = False  # it would disturb others, or they it
+    delicate: bool = False  # scarce CPU could make it look like another
     watch_s: float = 4.0
     within_s: float = 12.0
 

@@ -164,7 +164,7 @@ def hogs(count: int, *, niceness: int = 0, cpu_s: int) -> Iterator[None]:
 
 
 def weigh_session(pid: int, niceness: int) -> None:
-    """Where each session is a scheduling group (sched(7), autogroup), a nice value counts only within it; so its own."""
+    """Where each session is a group of its own to the scheduler (sched(7), autogroup), only the group's nice counts."""
     autogroup = Path(f"/proc/{pid}/autogroup")
     if autogroup.exists():
         autogroup.write_text(str(niceness))
