@@ -90,9 +90,10 @@ def main() -> None:
     epolls = {"loop": loop, "timed": timed, "idle": idle, "ready": ready}
     print(json.dumps({"epolls": {name: each.fileno() for name, each in epolls.items()}, "entries": told}), flush=True)
     for line in sys.stdin:
-        print(len(ready.poll(0)), flush=True)
+        taken = len(ready.poll(0))
         if line == "take and close\n":
             ready.close()
+        print(taken, flush=True)
 
 
 if __name__ == "__main__":

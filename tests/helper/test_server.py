@@ -218,6 +218,7 @@ def test_what_the_host_stands_on_is_never_touched(tmp_path: Path, unit: str, ask
         "pidfile": None,
         "restart_command": [],
         "also_restarts": [],
+        "capture": [],
         "budget": BUDGET,
     }
     with helper(tmp_path, {"a": service}) as asked:
@@ -469,13 +470,14 @@ def test_replies_of_a_mebibyte_cost_the_helper_no_memory(tmp_path: Path) -> None
 def test_an_unknown_verb_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
     with helper(tmp_path, {}) as asked:
         reply = asked.call("drill")
-    assert reply.reason == "not understood: unknown verb 'drill'; known: hello, examine, nudge, restart"
+    assert reply.reason == "not understood: unknown verb 'drill'; known: hello, examine, nudge, capture, restart"
 
 
-def test_the_whole_surface_is_four_verbs() -> None:
+def test_the_whole_surface_is_five_verbs() -> None:
     assert {name: (verb.rung, verb.stored, verb.reads) for name, verb in VERBS.items()} == {
         "hello": (None, False, False),
         "examine": (None, False, True),
         "nudge": (Rung.NUDGE, False, False),
+        "capture": (Rung.CAPTURE, False, False),
         "restart": (Rung.RESTART, True, False),
     }
