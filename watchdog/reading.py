@@ -174,10 +174,11 @@ class Stream:
 
 @dataclass(frozen=True, slots=True)
 class Pressure:
-    """How scarce the host is, as shares of the time since the last reading (0 to 1); None where nobody tells.
+    """How scarce the host is, as shares of the time since an earlier reading (0 to 1); None where nobody tells.
 
     `some` and `full` of PSI (Documentation/accounting/psi.rst); `unit_…` are of the service's cgroup; `steal` is the
-    hypervisor's; `own_delay` is how much of the time the watchdog itself was runnable without a CPU.
+    hypervisor's; `own_delay` is how much of the time the watchdog itself was runnable without a CPU, and `own_wait` for
+    how long it was so each time it had something to do.
     """
 
     at: float
@@ -190,6 +191,8 @@ class Pressure:
     unit_io_full: float | None = None
     steal: float | None = None
     own_delay: float | None = None
+    own_wait: float | None = None  # s, on average
+    unit_window: float = 0.0  # s that the shares of the unit are of
 
 
 @dataclass(frozen=True, slots=True)
