@@ -27,6 +27,15 @@ async def test_what_was_committed_is_there_for_the_next_daemon(store: Store, tmp
     await another.close()
 
 
+async def test_nobody_else_may_read_what_is_stored(tmp_path: Path, time: Time) -> None:
+    (tmp_path / "state.db").touch(0o644)
+    store = Store(tmp_path, time.clock, deadline=30)
+    await store.commit("web", STATE, (), None)
+    modes = {file.name: file.stat().st_mode & 0o777 for file in tmp_path.iterdir()}
+    assert modes == {"state.db": 0o600, "state.db-shm": 0o600, "state.db-wal": 0o600}
+    await store.close()
+
+
 async def test_a_service_that_nobody_knows_begins_anew(store: Store) -> None:
     assert await store.load("web") == State()
 

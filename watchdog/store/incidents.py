@@ -153,7 +153,7 @@ def read_entries(db: sqlite3.Connection, incident: str) -> list[Recorded]:
         "SELECT wall, boottime, state, event_type, event, action, told, body"
         " FROM entry LEFT JOIN evidence ON evidence.entry = entry.id WHERE incident = ? ORDER BY entry.id",
         (incident,),
-    )
+    ).fetchall()
     return [_recorded(*row) for row in rows]
 
 

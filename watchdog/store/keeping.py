@@ -20,9 +20,9 @@ class Keep:
     """The bounds.
 
     Of an incident: its opening and the first climb of its ladder (some 12 entries), and the last ones before its end,
-    or before now; what flaps for days in between repeats itself. In all: a case of the demo service takes 1 to 2 KB, the
-    largest that we know 21 KB, so 64 MiB hold 1,000 incidents of ten cases, or some 50 of the largest sort at their
-    full length; any state directory has that much.
+    or before now; what flaps for days in between repeats itself. In all: a case of the demo service takes 1 to 2 KB,
+    of one with 100 threads and 1,000 descriptors 21 KB, so 64 MiB hold 1,000 incidents of ten usual cases, or some 50
+    of the largest sort at their full length; any state directory has that much.
     """
 
     incidents: int = KEPT_INCIDENTS  # closed ones, with their timelines

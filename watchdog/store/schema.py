@@ -7,6 +7,7 @@ a new database goes through all of them.
 
 from __future__ import annotations
 
+import contextlib
 import sqlite3
 from pathlib import Path
 
@@ -68,6 +69,8 @@ def open_or_make(path: Path, timeout: float) -> sqlite3.Connection:
 def _connect(path: Path, timeout: float) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=timeout)
     try:
+        with contextlib.suppress(OSError):  # a disk that became read-only is still read
+            path.chmod(0o600)  # evidence names clients; -wal and -shm are made with the same mode
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA foreign_keys = ON")
