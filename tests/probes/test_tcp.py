@@ -63,7 +63,7 @@ async def test_an_answer_in_pieces_is_put_together(serve: Start) -> None:
 async def test_a_connection_proves_nothing_of_a_server_that_never_accepts(silent: socket.socket) -> None:
     found = await ask("tcp", tcp.Settings(address=address(silent), send="ping\n", expect="pong"), within_s=0.1)
     assert found.kind is Kind.SILENT
-    assert re.fullmatch(r"sent 5 bytes, no answer in 10\dms", found.reason)
+    assert re.fullmatch(r"sent 5 bytes, no answer in \d+ms", found.reason)
 
 
 async def test_connect_only_takes_the_connection_for_an_answer(silent: socket.socket) -> None:
@@ -292,7 +292,7 @@ async def test_a_server_that_does_not_speak_tls_is_wrong(nginx: servers.Nginx) -
 async def test_a_dark_tls_server_is_silent(silent: socket.socket) -> None:
     found = await ask("tcp", tcp.Settings(address=address(silent), send="ping\n", tls=True), within_s=0.1)
     assert found.kind is Kind.SILENT
-    assert found.reason.startswith("connected, no answer in 10")
+    assert found.reason.startswith("connected, no answer in ")
 
 
 async def test_a_ca_file_that_is_not_there_is_our_own_error(silent: socket.socket) -> None:

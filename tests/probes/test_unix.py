@@ -44,7 +44,7 @@ async def test_an_abstract_name_without_a_listener_is_refused() -> None:
 async def test_a_server_that_never_accepts_is_silent(silent_unix: Path) -> None:
     found = await ask("unix", unix.Settings(path=str(silent_unix), send="ping\n", expect="pong"), within_s=0.1)
     assert found.kind is Kind.SILENT
-    assert found.reason.startswith("sent 5 bytes, no answer in 10")
+    assert found.reason.startswith("sent 5 bytes, no answer in ")
 
 
 async def test_a_full_backlog_is_unreachable_at_once(silent_unix: Path) -> None:

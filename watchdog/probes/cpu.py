@@ -98,6 +98,7 @@ async def probe(settings: Settings, target: Epoch | None, deadline: Deadline) ->
 async def _attempt(settings: Settings, target: Epoch | None, deadline: Deadline) -> Finding:
     if target is None:
         return Kind.ERROR, "the service has no process"
+    deadline.ours = "its CPU clock was not read"
     known = _readings.get((settings, target))
     readings = known or _begin(settings, target)
     while True:
