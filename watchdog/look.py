@@ -48,6 +48,7 @@ class Attempt:
     deadline: Deadline
     began: float  # loop time
     until: float  # loop time at which the round stops waiting for it
+    plane: Plane
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +170,7 @@ class Look:
         socket = self.roads[name].plane is Plane.SOCKET
         deadline = Deadline(now + (max(PATIENCE, timeout) if socket else timeout))
         task = asyncio.ensure_future(PROBES[probe.type].probe(probe.settings, epoch, deadline))
-        return Attempt(task, deadline, now, now + timeout if socket else now + timeout + GRACE)
+        return Attempt(task, deadline, now, now + timeout if socket else now + timeout + GRACE, self.roads[name].plane)
 
     def _finding(self, name: str, attempt: Attempt) -> Observation:
         now = asyncio.get_running_loop().time()
@@ -195,6 +196,9 @@ class Look:
         # A reset of the connection is no sign of life: only what was heard counts.
         kind = attempt.task.result().kind
         overdue = attempt.until <= asyncio.get_running_loop().time()
+        if attempt.plane is Plane.WITNESS:
+            self.woken.set()
+            return
         if overdue and (kind is Kind.ALIVE or (kind is Kind.WRONG and attempt.deadline.heard)):
             self.late_answer = self._clock.now()
         if kind is Kind.ALIVE:
