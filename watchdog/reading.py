@@ -124,6 +124,7 @@ class Sample:
     epolls: tuple[Epoll, ...] = ()
     sockets: tuple[int, ...] = ()  # inodes of all sockets that its processes hold
     lacks: tuple[Lack, ...] = ()
+    whole: bool = True  # no process and no thread was left out
 
 
 class Family(enum.StrEnum):
@@ -153,7 +154,7 @@ class Queue:
 class Queues:
     """The accept queues of a service's listeners at one moment."""
 
-    at: float
+    at: float  # when they had been read: whatever they hold had come by then
     queues: tuple[Queue, ...]
 
     def of(self, inode: int) -> Queue | None:

@@ -368,6 +368,7 @@ def test_what_lies_beyond_a_bound_is_told(start: Start) -> None:
         "1 processes",
     ]
     assert (len(read.processes), len(read.threads), len(read.epolls)) == (1, 3, 4)
+    assert (read.whole, few.whole) == (False, True)
     told = {epoll.fd: (len(epoll.watches), epoll.omitted) for epoll in few.epolls}
     assert told == {program.epolls["loop"]: (3, 2)} | dict.fromkeys(
         (program.epolls["timed"], program.epolls["idle"]), (0, 0)
@@ -379,7 +380,7 @@ def test_what_lies_beyond_a_bound_is_told(start: Start) -> None:
 def test_a_reading_that_takes_too_long_ends_and_tells_so(start: Start) -> None:
     victim = start("wait:5")
     read = sample([victim.epoch], deadline=0.0)
-    assert (read.threads, read.epolls) == ((), ())
+    assert (read.threads, read.epolls, read.whole) == ((), (), False)
     assert read.lacks == (Lack("the last threads or epolls", "reading took too long: the host is overloaded"),)
     assert read.processes[0].fd_limit is not None
 

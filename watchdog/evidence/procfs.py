@@ -33,7 +33,7 @@ DEADLINE = 0.7  # seconds, so that there is time left to tell within the helper'
 class Limits:
     """How much one sample holds at most; so much fits a reply's line (`helper.protocol.MAX_REPLY`)."""
 
-    processes: int = 64
+    processes: int = 256
     threads: int = 2000
     epolls: int = 512
     watches: int = 4096  # of one epoll
@@ -56,6 +56,7 @@ def sample(epochs: Sequence[Epoch], limits: Limits | None = None, deadline: floa
                 with contextlib.suppress(Gone, FileNotFoundError, ProcessLookupError):
                     step(process)
     sampling.omit(len(epochs) - most, "processes", most)
+    sampling.whole &= len(epochs) <= most
     return sampling.sample(began, processes)
 
 
@@ -84,6 +85,7 @@ class _Sampling:
     sockets: set[int] = field(default_factory=set)
     lacks: list[Lack] = field(default_factory=list)
     late: bool = False
+    whole: bool = True  # no process and no thread was left out
 
     def omit(self, number: int, what: str, most: int) -> None:
         """Tell what was left out, if any."""
@@ -96,6 +98,7 @@ class _Sampling:
         process.tasks = found
         self.threads += len(found.threads)
         self.late |= found.late
+        self.whole &= not (found.late or found.omitted)
         self.omit(found.omitted, f"threads of process {process.pid}", self.limits.threads)
         if found.refusal is not None:
             process.hidden["system calls"] = found.refusal
@@ -157,6 +160,7 @@ class _Sampling:
             epolls=tuple(epoll for epoll in self.epolls if epoll.pid in there),
             sockets=tuple(sorted(self.sockets)[: self.limits.sockets]),  # the oldest: listeners
             lacks=(*self.lacks, *(lack for process in there.values() for lack in _lacks(process))),
+            whole=self.whole,
         )
 
 
