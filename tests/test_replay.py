@@ -20,6 +20,7 @@ from watchdog.model import (
     RecordKind,
     Rung,
     State,
+    Tally,
     Verdict,
 )
 from watchdog.recording import Decision, Entry, Recorded, Recording, Summary, decision
@@ -70,6 +71,14 @@ def test_a_round_whose_case_was_kept_is_diagnosed_anew() -> None:
     assert entry.differs
     assert entry.diagnosis is not None
     assert entry.diagnosis.verdict is Verdict.EPOLL_STALL
+
+
+def test_whether_a_round_was_dark_is_judged_anew() -> None:
+    policy = Policy(dark_for=60.0, ladder={Verdict.EPOLL_STALL: (Rung.RESTART,)})
+    state = State(epoch=EPOCH, seen_healthy=True, tally=Tally(bad=5, bad_since=900.0, unbroken_since=900.0))
+    event = replace(seen(Verdict.EPOLL_STALL), dark=False)
+    entry = Recorded(AT, Entry(1000.0, state, event), None, replace(DARK, policy=policy))
+    assert [replayed.now.action for replayed in replay(recording(entry))] == [Rung.RESTART]
 
 
 def test_a_round_whose_case_was_not_kept_is_taken_as_it_was_diagnosed() -> None:

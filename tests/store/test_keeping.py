@@ -43,12 +43,12 @@ async def keeping(directory: Path, time: Time) -> AsyncIterator[Opener]:
         yield opener
 
 
-async def large_entry(store: Store, incident: str, at: float, size: int = 16 * KIB) -> None:
+async def large_entry(store: Store, incident: str, at: float, size: int = 16 * KIB, *, service: str = "web") -> None:
     """An entry of an open incident, with a case that does not get smaller by compression."""
     noise = int.from_bytes(os.urandom(size), "big")
     sockets = tuple((noise >> 32 * number) & 0xFFFFFFFF for number in range(size // 4))
     case = replace(CASE, now=at, reading=Reading(samples=(Sample(began=0, ended=0, sockets=sockets),)))
-    await store.commit("web", sick(incident), (), Entry(at, sick(incident), seen(Verdict.HUNG)), case=case)
+    await store.commit(service, sick(incident), (), Entry(at, sick(incident), seen(Verdict.HUNG)), case=case)
 
 
 async def large_incident(store: Store, incident: str, at: float, entries: int = 2) -> None:
@@ -145,6 +145,15 @@ async def test_an_open_incident_keeps_its_last_evidence_whatever_it_takes(keepin
     (recorded,) = await store.recorded("open")
     assert recorded.case is not None
     assert recorded.case.now == 1007.0
+
+
+async def test_of_open_incidents_those_give_up_evidence_that_have_more_than_one(keeping: Opener) -> None:
+    store = keeping(Keep(size=64 * KIB))
+    for number, name in enumerate(("old", "new")):
+        await store.commit(name, sick(name), (about(OPENED, name, 1000.0 + number),), None)
+        await large_entry(store, name, 1000.0 + number, 24 * KIB, service=name)
+    await large_entry(store, "new", 1002.0, 24 * KIB, service="new")
+    assert [len(await store.recorded(name)) for name in ("old", "new")] == [1, 1]
 
 
 async def test_letters_that_wait_are_never_given_up_for_want_of_room(keeping: Opener) -> None:
