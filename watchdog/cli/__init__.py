@@ -13,6 +13,7 @@ COMMANDS = {
     "check-config": "check_config",
     "status": "status",
     "nudge": "nudge",
+    "replay": "replay",
     "demo": "demo",
 }
 
