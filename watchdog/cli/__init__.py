@@ -12,6 +12,7 @@ COMMANDS = {
     "run": "run",
     "check-config": "check_config",
     "status": "status",
+    "diagnose": "diagnose",
     "nudge": "nudge",
     "replay": "replay",
     "demo": "demo",
