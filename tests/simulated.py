@@ -32,7 +32,7 @@ from watchdog.model import (
     Transport,
     UnitState,
 )
-from watchdog.reading import Baseline, Lack, Proof
+from watchdog.reading import Advisory, Baseline, Lack, Pressure, Proof
 from watchdog.store import Letter, StoreUnwritable
 from watchdog.target import Target
 
@@ -186,6 +186,12 @@ class Around:
 
     def host(self, service: str) -> Host:
         return Host(sick=1)
+
+    def pressure(self, service: Service, epoch: Epoch | None) -> Pressure | None:
+        return None
+
+    def advisories(self) -> tuple[Advisory, ...]:
+        return ()
 
     @contextlib.contextmanager
     def restarting(self, service: str) -> Iterator[None]:

@@ -107,6 +107,18 @@ def test_a_restart_is_claimed_against_the_others_until_it_is_over(board: Board) 
     assert board.host("redis").restarting == ""
 
 
+def test_the_pressure_is_read_for_each_service_and_forgotten_with_it(board: Board, world: World) -> None:
+    web = guard(board, world, "web").service
+    board.pressure(web, None)
+    world.now += 5
+    pressure = board.pressure(web, None)
+    assert (pressure.window, pressure.unit_cpu_some) == (5.0, None)
+    del board.guards["web"]
+    redis = guard(board, world, "redis").service
+    board.pressure(redis, None)
+    assert set(board._meters) == {"redis"}
+
+
 def test_the_hold_file_is_seen(board: Board, tmp_path: Path) -> None:
     (tmp_path / "hold").touch()
     assert board.host("web").hold_file

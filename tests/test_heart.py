@@ -82,3 +82,18 @@ async def test_a_blocked_loop_is_seen_in_the_lag() -> None:
     await asyncio.wait_for(told.wait(), 5)
     beating.cancel()
     assert lags[0] >= 0.2
+
+
+async def test_the_lag_is_the_worst_of_the_last_second() -> None:
+    lags: list[float] = []
+    heart = Heart(lags.append)
+    beating = asyncio.create_task(heart.beat())
+    await asyncio.sleep(0)
+    time.sleep(PERIOD + 0.2)  # noqa: ASYNC251 - as above
+    overdue = heart.lag
+    while len(lags) < 2:  # noqa: ASYNC110 - the second tick tells no event
+        await asyncio.sleep(PERIOD / 10)
+    beating.cancel()
+    assert overdue >= 0.2
+    assert lags[1] < 0.2
+    assert heart.lag >= 0.2

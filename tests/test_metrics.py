@@ -31,6 +31,7 @@ from watchdog.model import (
     Tally,
     Verdict,
 )
+from watchdog.reading import Advisory
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5"
 STALL = Diagnosis(Verdict.EPOLL_STALL, Certainty.CONFIRMED, ("why",))
@@ -233,6 +234,13 @@ def test_the_daemon_tells_of_itself() -> None:
     assert value(metrics, "notifications_failed_total", channel="ops") == 1
     assert [sample.value for sample in samples(metrics) if sample.name == "epoll_watchdog_build_info"] == [1.0]
     assert [sample.name for sample in samples(metrics) if sample.name == "process_resident_memory_bytes"]
+
+
+def test_what_is_known_of_the_kernel_shows() -> None:
+    metrics = Metrics()
+    assert series(metrics, "kernel_advisory") == {}
+    metrics.kernel([Advisory("autoremove", "text", "5.4.226", "source")])
+    assert series(metrics, "kernel_advisory") == {(("id", "autoremove"),): 1.0}
 
 
 def test_a_bad_reload_keeps_the_time_of_the_last_good_one() -> None:

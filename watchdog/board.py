@@ -14,10 +14,12 @@ from pathlib import Path
 from watchdog import log
 from watchdog.clock import Clock
 from watchdog.config import Config, Service
+from watchdog.evidence.pressure import HostMeter, Meter
 from watchdog.guard import Guard
 from watchdog.heart import notify
 from watchdog.metrics import Metrics
-from watchdog.model import Host, Record, Verdict
+from watchdog.model import Epoch, Host, Record, Verdict
+from watchdog.reading import Advisory, Pressure
 from watchdog.store import Letter, Store, StoreUnwritable
 from watchdog.views import incident_view, service_view
 from watchdog.web.view import IncidentView, ServiceView, Unavailable
@@ -44,6 +46,9 @@ class Board:
         self.guards: dict[str, Guard] = {}
         self.lag: Callable[[], float] = lambda: 0.0
         self.wake_couriers: Callable[[], None] = lambda: None
+        self.meter = HostMeter(clock.now)
+        self.kernel: tuple[Advisory, ...] = ()
+        self._meters: dict[str, Meter] = {}
         self._store = store
         self._clock = clock
         self._metrics = metrics
@@ -76,6 +81,16 @@ class Board:
         if incident is None:
             return False
         return incident.exhausted is None or now - incident.opened < guard.service.policy.cool_off
+
+    def pressure(self, service: Service, epoch: Epoch | None) -> Pressure:
+        """How scarce the host and the service's cgroup are, now."""
+        self._meters = {name: meter for name, meter in self._meters.items() if name in self.guards}
+        meter = self._meters.setdefault(service.name, Meter(self.meter, self._clock.now))
+        return meter.read(service.target.unit, epoch)
+
+    def advisories(self) -> tuple[Advisory, ...]:
+        """What is known of the running kernel."""
+        return self.kernel
 
     @contextlib.contextmanager
     def restarting(self, service: str) -> Iterator[None]:

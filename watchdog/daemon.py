@@ -28,6 +28,7 @@ from watchdog.alerts.delivery import Courier
 from watchdog.board import Board
 from watchdog.clock import Clock
 from watchdog.config import Channel, Config, ConfigInvalid, Service
+from watchdog.evidence import kernel
 from watchdog.evidence.sockdiag import SockDiag
 from watchdog.examiner import Examiner
 from watchdog.guard import Guard
@@ -64,7 +65,7 @@ class Daemon:
         self._config = config
         self._clock = Clock()
         self._metrics = Metrics()
-        self._heart = Heart(self._metrics.loop_lag)
+        self._heart = Heart(self._ticked)
         self._store = Store(config.state_directory, self._clock)
         self._board = Board(config, self._store, self._clock, self._metrics, lambda: self._heart.beating)
         self._board.lag = lambda: self._heart.lag
@@ -90,6 +91,7 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)
+        self._know_the_kernel()
         self._start(self._heart.beat(), "heart")
         self._start(self._reloads(), "reloads")
         self._start(self._tripwire.watch(lambda: self._config.tripwire), "tripwire")
@@ -106,6 +108,22 @@ class Daemon:
             raise SystemExit(self._exit_code)
 
     # --- parts --------------------------------------------------------------------------------------------------------
+
+    def _ticked(self, lag: float) -> None:
+        self._metrics.loop_lag(lag)
+        self._board.meter.sample()  # so that whenever a round asks, it hears of the last seconds
+
+    def _know_the_kernel(self) -> None:
+        self._board.kernel = kernel.running()
+        self._metrics.kernel(self._board.kernel)
+        for advisory in self._board.kernel:
+            log.warning(
+                "this kernel is known to lose wake-ups (%s): %s; fixed in %s (%s)",
+                advisory.id,
+                advisory.text,
+                advisory.fixed_in,
+                advisory.source,
+            )
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """Run a task for as long as the daemon; a fault of ours in it ends the daemon, for systemd to see."""

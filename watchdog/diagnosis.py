@@ -20,6 +20,7 @@ from dataclasses import replace
 
 from watchdog.model import Case, Certainty, Diagnosis, Kind, Plane, Transport, Verdict
 from watchdog.reading import Family
+from watchdog.scarcity import scarcity
 from watchdog.settings import format_duration
 from watchdog.sight import Found, Sight, look_at, told
 from watchdog.verdicts import Stance, stance
@@ -78,6 +79,9 @@ def blind(sight: Sight) -> Diagnosis | str | None:
     if case.host.tick_gap > 2 * case.policy.interval:
         gap = format_duration(case.host.tick_gap)
         return _suspect(Verdict.BLIND, sight, f"this round came {gap} late: the host was paused, the round is void")
+    # What is answered in time is no guess, whatever the host does.
+    if case.pressure is not None and not sight.well and (scarce := scarcity(case.pressure, case.host)) is not None:
+        return _suspect(Verdict.BLIND, sight, scarce)
     if case.process_error:
         return _suspect(Verdict.BLIND, sight, f"the service's process can't be known: {case.process_error}")
     for plane, found in ((Plane.SOCKET, sight.sockets), (Plane.WITNESS, sight.witnesses)):

@@ -24,6 +24,7 @@ from watchdog.model import (
     Action,
     Case,
     Diagnosis,
+    Epoch,
     Event,
     Host,
     Looked,
@@ -38,7 +39,7 @@ from watchdog.model import (
     Verdict,
 )
 from watchdog.pace import plan
-from watchdog.reading import Form, Queues
+from watchdog.reading import Advisory, Form, Pressure, Queues
 from watchdog.sight import look_at
 from watchdog.store import Entry, Letter, Store, StoreUnwritable
 
@@ -59,6 +60,14 @@ class Surroundings(Protocol):
 
     def host(self, service: str) -> Host:
         """What a decision must know of the host and of the other services, now."""
+        ...
+
+    def pressure(self, service: Service, epoch: Epoch | None) -> Pressure | None:
+        """How scarce the host and the service's cgroup are, now."""
+        ...
+
+    def advisories(self) -> tuple[Advisory, ...]:
+        """What is known of the running kernel."""
         ...
 
     def restarting(self, service: str) -> contextlib.AbstractContextManager[None]:
@@ -119,6 +128,11 @@ class Guard:
     def queues(self, listening: Listening | None = None) -> Queues:
         """Its accept queues now, out of a dump of all listeners, if there is one."""
         return self._look.examiner.queues(listening)
+
+    @property
+    def abroad(self) -> bool:
+        """Whether its sockets are in another network namespace: then its queues cost some 3 ms to read [M]."""
+        return bool(self._look.examiner.abroad)
 
     def trip(self) -> None:
         """Take a round now, and read the evidence with it: a queue of the service stays filled."""
@@ -206,6 +220,8 @@ class Guard:
             proofs=self._look.examiner.proofs,
             unproven=self._look.examiner.unproven if seen.reading is not None else (),
             baseline=self._look.examiner.baseline,
+            pressure=self._around.pressure(self.service, seen.epoch),
+            advisories=self._around.advisories(),
         )
 
     async def apply(self, event: Event, case: Case | None = None) -> None:

@@ -12,9 +12,11 @@ import contextlib
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 PERIOD = 0.25  # s
+REMEMBERED = 4  # ticks, of which the worst lag is told: a second
 LATE = 5.0  # s without a tick, and the daemon no longer calls itself healthy
 
 
@@ -39,7 +41,7 @@ class Heart:
     """Beats in the loop, and lets a thread tell systemd that it does."""
 
     def __init__(self, told_lag: Callable[[float], None]) -> None:
-        self.lag = 0.0
+        self._lags: deque[float] = deque([0.0], maxlen=REMEMBERED)
         self._told_lag = told_lag
         self._ticked = time.monotonic()
         self._stopped = threading.Event()
@@ -48,6 +50,11 @@ class Heart:
     def beating(self) -> bool:
         """Whether the loop has ticked lately."""
         return time.monotonic() - self._ticked < LATE
+
+    @property
+    def lag(self) -> float:
+        """The worst of the last second, in seconds; a tick that is overdue counts."""
+        return max(*self._lags, time.monotonic() - self._ticked - PERIOD)
 
     async def beat(self) -> None:
         """Tick until cancelled."""
@@ -59,8 +66,8 @@ class Heart:
             while True:
                 due = loop.time() + PERIOD
                 await asyncio.sleep(PERIOD)
-                self.lag = max(0.0, loop.time() - due)
-                self._told_lag(self.lag)
+                self._lags.append(max(0.0, loop.time() - due))
+                self._told_lag(self._lags[-1])
                 self._ticked = time.monotonic()
         finally:
             self._stopped.set()

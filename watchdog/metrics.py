@@ -35,7 +35,7 @@ from watchdog.model import (
     State,
     Verdict,
 )
-from watchdog.reading import Queues
+from watchdog.reading import Advisory, Queues
 
 PREFIX = "epoll_watchdog_"
 REMEDIES = (Rung.NUDGE, Rung.RESTART)
@@ -224,6 +224,12 @@ class Metrics:
             "When the config in force was read.",
             registry=registry,
         )
+        self._advisory = gauge(
+            f"{PREFIX}kernel_advisory",
+            "1 for each way in which this kernel is known to lose wake-ups.",
+            ["id"],
+            registry=registry,
+        )
         build = gauge(f"{PREFIX}build_info", "1; what runs here.", ["version", "python"], registry=registry)
         build.labels(__version__, platform.python_version()).set(1)
 
@@ -318,6 +324,11 @@ class Metrics:
     def store_writable(self, ok: bool) -> None:
         """Whether the last write to the store worked."""
         self._store.set(ok)
+
+    def kernel(self, advisories: Iterable[Advisory]) -> None:
+        """What is known of the running kernel."""
+        for advisory in advisories:
+            self._advisory.labels(advisory.id).set(1)
 
     def config_reloaded(self, ok: bool, time: float) -> None:
         """The config was read at wall-clock `time`; if that did not work, the old one stays in force."""

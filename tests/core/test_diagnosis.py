@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.core.make import EPOCH, ROADS, RUNNING, case
 from watchdog.diagnosis import LATE_FOR, RULES, diagnose
 from watchdog.model import Case, Certainty, Host, Kind, Observation, Plane, Policy, Round, Verdict
+from watchdog.reading import Pressure
 from watchdog.verdicts import VERDICTS, Stance
 
 ALIVE, SILENT, REFUSED, WRONG, ERROR = Kind.ALIVE, Kind.SILENT, Kind.REFUSED, Kind.WRONG, Kind.ERROR
@@ -156,6 +157,14 @@ def test_a_young_process_that_answers_is_healthy_at_once() -> None:
 
 
 # --- the watchdog itself ----------------------------------------------------------------------------------------------
+
+
+def test_a_starved_host_blinds_but_not_to_what_is_answered() -> None:
+    starved = Pressure(1000.0, 2.0, cpu_some=1.0, own_wait=0.2)
+    dark = diagnose(replace(case(tcp=SILENT, snmp=ALIVE), pressure=starved))
+    assert dark.verdict is Verdict.BLIND
+    assert dark.reasons[0].startswith("the host starves: the watchdog itself waits 200ms for a CPU")
+    assert diagnose(replace(case(tcp=ALIVE, snmp=ALIVE), pressure=starved)).verdict is Verdict.HEALTHY
 
 
 @pytest.mark.parametrize(
