@@ -26,8 +26,8 @@ from watchdog.model import Action, Epoch, Outcome, Performed, Rung
 from watchdog.reading import Lack, Sample
 
 # Seconds until a reply is given up: what the helper allows itself (`server.VERBS`), and 22 s for a changed config to be
-# read and the ledger to be written first.
-PATIENCE: Mapping[str, float] = {"hello": 5.0, "examine": 24.0, "nudge": 24.0, "capture": 224.0, "restart": 3624.0}
+# read and the ledger to be written first. Evidence that comes later than that is of no use to its round.
+PATIENCE: Mapping[str, float] = {"hello": 5.0, "examine": 1.2, "nudge": 24.0, "capture": 224.0, "restart": 3624.0}
 PROCESSES = "the service's processes"
 CLOSE_TIMEOUT = 0.5  # seconds for the helper to end by itself
 
@@ -119,6 +119,8 @@ class Hands:
             return await asyncio.wait_for(answer, PATIENCE[request.verb])
         except TimeoutError:
             reason = f"the helper did not answer within {PATIENCE[request.verb]:g} s"
+            if request.verb == "examine":  # nothing is lost, and the helper may be at work for another service
+                return Reply(request.id, Outcome.TIMED_OUT, reason)
             self._drop(f"{reason}, so it was killed")
             return Reply(request.id, Outcome.TIMED_OUT, reason)
         finally:

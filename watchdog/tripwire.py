@@ -17,12 +17,15 @@ from watchdog.evidence.sockdiag import SockDiag
 from watchdog.guard import Guard
 from watchdog.reading import Queues
 
+ABROAD_EVERY = 1.0  # s between two readings of queues in another network namespace
+
 
 @dataclass(slots=True)
 class _Wire:
     """What is remembered of one service."""
 
     filled: frozenset[int] = frozenset()  # listeners that had waiting connections in the last reading
+    read: float = float("-inf")
     tripped: float = float("-inf")
     pause: float = 0.0  # s from one trip to the next
 
@@ -50,9 +53,12 @@ class Tripwire:
         listening = self._diag.listeners()
         self._wires = {name: self._wires.get(name, _Wire()) for name in self._guards}
         for name, guard in self._guards.items():
+            wire, now = self._wires[name], self._clock.now()
+            if guard.abroad and now - wire.read < ABROAD_EVERY:
+                continue
+            wire.read = now
             queues = guard.queues(listening)
             self._told(name, queues)
-            wire = self._wires[name]
             filled = frozenset(queue.inode for queue in queues.queues if queue.length)
             stays, wire.filled = filled & wire.filled, filled
             if stays and guard.state.incident is None:
