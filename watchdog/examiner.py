@@ -21,13 +21,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
+from watchdog.baseline import learn
 from watchdog.clock import Clock
 from watchdog.evidence.netns import listeners_of, streams_of
 from watchdog.evidence.sockdiag import Listening, SockDiag
 from watchdog.model import Epoch
-from watchdog.baseline import learn
-@@from watchdog.proof import Proven, holds, prove
+from watchdog.proof import Proven, holds, prove
 from watchdog.reading import Baseline, Family, Lack, Proof, Queue, Queues, Reading, Sample, Stream
+from watchdog.stretch import GRACE, SPAN, WINDOWS
 from watchdog.symptoms import Symptoms
 
 PAUSE = SPAN / WINDOWS
@@ -92,11 +93,11 @@ class Examiner:
 
     def queues(self, listening: Listening | None = None) -> Queues:
         """The service's accept queues now; `listening` is a dump of our own network namespace that is fresh enough."""
-        at = self._clock.now()
         if self.abroad:
             listening = listeners_of(self.abroad)
         elif listening is None:
             listening = self._diag.listeners()
+        at = self._clock.now()
         self._unlisted = listening.lacks
         found = tuple(queue for queue in listening.queues if self._is_ours(queue))
         for queue in found:

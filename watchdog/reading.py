@@ -80,6 +80,11 @@ class Thread:
         return self.tid, self.started
 
     @property
+    def epoll(self) -> tuple[int, int] | None:
+        """`Epoll.key` of what it waits on."""
+        return (self.pid, self.epfd) if self.epfd is not None else None
+
+    @property
     def waits_in_epoll(self) -> bool:
         """Whether it sleeps in epoll_wait, epoll_pwait or epoll_pwait2."""
         return self.call.startswith("epoll_")
@@ -238,6 +243,16 @@ class Waiter(NamedTuple):
     tid: int
     started: int
     epfd: int
+
+    @property
+    def thread(self) -> tuple[int, int]:
+        """`Thread.key` of it."""
+        return self.tid, self.started
+
+    @property
+    def epoll(self) -> tuple[int, int]:
+        """`Epoll.key` of what it waits on."""
+        return self.pid, self.epfd
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,12 +28,12 @@ from watchdog.evidence.epollfd import with_copies
 from watchdog.evidence.procfs import sample
 from watchdog.evidence.sockdiag import SockDiag
 from watchdog.examiner import Examiner
+from watchdog.forms import STOOD
 from watchdog.hands import PROCESSES, Hands
 from watchdog.helper import worker
 from watchdog.look import Look, listeners
 from watchdog.model import Case, Epoch, Policy, Round
 from watchdog.probes import PROBES
-from watchdog.proof import STOOD
 from watchdog.reading import Lack, Reading, Sample
 from watchdog.symptoms import Symptoms
 from watchdog.systemd import BusUnavailable, CallError, NoSuchUnit, NotRunning, Units, run_on_poll, unit_main_pid
