@@ -106,6 +106,17 @@ class UnitState:
     n_restarts: int = 0  # by Restart=, so far
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestartOutlook:
+    """What systemd says would come of a restart of the unit, before anybody asks for one."""
+
+    job: str | None = None  # the type of a job that is queued for it
+    takes_along: tuple[str, ...] = ()  # active units that would be restarted with it, and that nobody allowed
+    starts: int = 0  # that count towards its start limit
+    burst: int = 0  # StartLimitBurst=; 0: there is no limit
+    interval: float = 0.0  # StartLimitIntervalSec=
+
+
 class Verdict(enum.StrEnum):
     """The rows of the differential diagnosis; `verdicts.py` tells what each one means and asks for."""
 

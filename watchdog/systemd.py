@@ -218,8 +218,18 @@ async def read_state(bus: Bus, unit: Listed | None) -> UnitState:
     """The unit's state, in systemd's own words. Several calls, not one moment: `Units` reads again where it changed."""
     if unit is None or not unit.found:
         return _NOT_FOUND
-    invocation_id, main_pid = await asyncio.gather(bus.invocation_id(unit.path), bus.main_pid(unit))
-    return UnitState(unit.load_state, unit.active_state, unit.sub_state, unit.job, main_pid, invocation_id)
+    if not unit.id.endswith(".service"):
+        invocation_id = await bus.invocation_id(unit.path)
+        return UnitState(unit.load_state, unit.active_state, unit.sub_state, unit.job, 0, invocation_id)
+    invocation_id, main_pid, result, n_restarts = await asyncio.gather(
+        bus.invocation_id(unit.path),
+        bus.main_pid(unit),
+        bus.get(unit.path, SERVICE, "Result"),
+        bus.get(unit.path, SERVICE, "NRestarts"),
+    )
+    return UnitState(
+        unit.load_state, unit.active_state, unit.sub_state, unit.job, main_pid, invocation_id, result, n_restarts
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +277,11 @@ class Units:
             except BaseException:
                 await self._forget()
                 raise
+
+    async def connected(self) -> Bus:
+        """The connection, for what is asked of systemd now and then. Raises `BusUnavailable`."""
+        await self.connect()
+        return self._bus
 
     async def close(self) -> None:
         """Disconnect and forget every state."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.systemd.machine import Machine
-from watchdog.helper.unit_restart import counted_starts, try_restart
+from watchdog.helper.unit_restart import try_restart
 from watchdog.model import Outcome, Performed
 from watchdog.systemd import BusUnavailable
 
@@ -291,21 +291,6 @@ def test_the_starts_before_are_found_in_the_journal(machine: Machine) -> None:
     assert second["outcome"] == "refused"
     assert second["reason"].startswith("systemd's start limit: journaled.service has used 3 of 3 starts within 60 s")
     assert machine.show(unit, "ActiveState") == "active"
-
-
-@pytest.mark.parametrize(
-    ("starts", "now", "counted"),
-    [
-        ([], 0.0, 0),
-        ([0.0], 5.0, 1),
-        ([0.0, 4.0, 9.0], 9.5, 3),
-        ([0.0, 4.0, 11.0], 12.0, 1),  # the window that began with the first is over: the last began another
-        ([11.0, 4.0, 0.0], 12.0, 1),  # in any order
-        ([0.0, 9.0], 10.5, 0),  # and the next start will begin one
-    ],
-)
-def test_starts_are_counted_as_systemd_counts(starts: list[float], now: float, counted: int) -> None:
-    assert counted_starts(starts, 10.0, now) == counted
 
 
 # --- as the helper --------------------------------------------------------------------------------------------------

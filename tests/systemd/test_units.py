@@ -49,6 +49,7 @@ async def test_a_running_unit_is_told_with_its_pid_and_invocation(machine: Machi
         job=None,
         main_pid=int(machine.show(unit, "MainPID")),
         invocation_id=machine.show(unit, "InvocationID"),
+        result="success",
     )
 
 
@@ -70,6 +71,16 @@ async def test_a_unit_whose_process_crashes_is_failed(machine: Machine, units: U
     machine.systemctl("kill", "--signal=SEGV", unit)
     state = await until(units, unit, lambda state: state.active_state == "failed")
     assert (state.active_state, state.sub_state, state.main_pid) == ("failed", "failed", 0)
+    assert state.result in ("signal", "core-dump")
+
+
+async def test_restarts_of_systemd_s_own_are_counted(machine: Machine, units: Units) -> None:
+    unit = machine.add_unit("comes-back.service", SLEEPER + "Restart=always\nRestartSec=0\n", start=True)
+    before = await units.state(unit)
+    machine.systemctl("kill", "--signal=SEGV", unit)
+    after = await until(units, unit, lambda state: state.n_restarts == 1)
+    assert (before.n_restarts, before.result) == (0, "success")
+    assert after.main_pid != before.main_pid
 
 
 async def test_a_queued_stop_is_told(machine: Machine, units: Units) -> None:

@@ -3,16 +3,10 @@
 Rules: TryRestartUnit and never RestartUnit, which starts what its operator has just stopped. Mode "fail": a job that
 somebody else has queued wins. Nothing is begun that would take other active units along, unless they are named, nor
 what systemd's start limit would cut in half: it stops the unit first, and then does not start it. Done means a new
-life (InvocationID), not a job's good end. It is bounded by the unit's own time-outs.
+life (InvocationID), not a job's good end. It is bounded by the unit's own time-outs. What is asked beforehand is asked
+here, by root, whatever the brain was told (`outlook.py`).
 
-The start limit is a counter inside systemd that it tells to nobody (NRestarts counts something else). What can be
-known: the limit (StartLimitBurst=, StartLimitIntervalUSec=), the last start, and from systemd's own journal entries the
-starts before it. They are counted as systemd counts. Where the journal cannot be read, only the last start counts, and
-the restart may fail on the limit. Where `systemctl reset-failed` has set the counter back, we count too many.
-
-Sources: org.freedesktop.systemd1(5); systemd.unit(5), StartLimitIntervalSec=; systemd's src/core/unit-dependency-atom.c
-(what a restart takes along: RequiredBy, RequisiteOf, BoundBy, ConsistsOf; not PropagatesStopTo), src/basic/ratelimit.c,
-src/systemd/sd-messages.h.
+Sources: org.freedesktop.systemd1(5); systemd.unit(5); systemd.kill(5).
 """
 
 from __future__ import annotations
@@ -21,22 +15,17 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from watchdog.model import Outcome, Performed, Rung
+from watchdog.outlook import Starts, journal_starts, not_named, start_limit, taken_along
 from watchdog.systemd import JOB, MANAGER, SERVICE, SYSTEMD, UNIT, Bus, CallError, Listed
 
 FALLBACK = 90.0  # s, for a time-out of the unit that is infinite: systemd's own default
-TAKES_ALONG = ("RequiredBy", "RequisiteOf", "BoundBy", "ConsistsOf")
 RESTARTABLE = ("active", "reloading")
 INFINITE = 2**64 - 1  # USEC_INFINITY
-
-UNIT_STARTED = "39f53479d3a045ac8e11786248231fbf"  # SD_MESSAGE_UNIT_STARTED
-UNIT_FAILED = "be02cf6855d2428ba40df7e9d022f03d"  # SD_MESSAGE_UNIT_FAILED: a start job that failed
-
-Starts = Callable[[str, float], list[float]]
 
 
 class _NotBegun(Exception):
@@ -136,73 +125,24 @@ async def _hold(bus: Bus, unit: Listed) -> None:
 
 
 async def _check_blast_radius(bus: Bus, unit: Listed, also_restarts: Sequence[str], detail: dict[str, Any]) -> None:
-    along = await _taken_along(bus, unit)
+    along = await taken_along(bus, unit)
     detail["taken_along"] = sorted(along)
-    named = set(also_restarts) | {row.id for row in await bus.units(also_restarts)}  # by aliases too
-    if left := sorted(along - named):
+    if left := await not_named(bus, along, also_restarts):
         names = ", ".join(left)
         raise _NotBegun(Outcome.REFUSED, f"a restart of {unit.id} would restart {names} too; allow it in also_restarts")
 
 
-async def _taken_along(bus: Bus, unit: Listed) -> set[str]:
-    """The active units that a restart of this one restarts too, over any number of steps."""
-    seen, found, edge = {unit.id}, set[str](), [unit]
-    while edge:
-        reads = [bus.get(row.path, UNIT, name) for row in edge for name in TAKES_ALONG]
-        names = {name for answer in await asyncio.gather(*reads) for name in answer} - seen
-        seen |= names
-        edge = [row for row in await bus.units(names) if row.active_state not in ("inactive", "failed", "deactivating")]
-        found |= {row.id for row in edge}
-    return found
-
-
 async def _check_start_limit(bus: Bus, unit: Listed, starts: Starts) -> None:
-    reads = [bus.get(unit.path, UNIT, name) for name in _LIMIT]
-    burst, interval_us, last_us = await asyncio.gather(*reads)
-    now, interval, last = time.monotonic(), interval_us / 1e6, last_us / 1e6
-    if burst == 0 or interval_us == 0 or now - last > interval:
-        return
-    counted = 1 if burst == 1 else max(1, counted_starts(starts(unit.id, interval), interval, now))
-    if counted >= burst:
+    async def told(name: str, interval: float) -> list[float]:
+        return starts(name, interval)
+
+    limit = await start_limit(bus, unit, told)
+    if limit.reached:
         raise _NotBegun(
             Outcome.REFUSED,
-            f"systemd's start limit: {unit.id} has used {counted} of {burst} starts within {interval:g} s; "
-            "a restart would only stop it",
+            f"systemd's start limit: {unit.id} has used {limit.used} of {limit.burst} starts within "
+            f"{limit.interval:g} s; a restart would only stop it",
         )
-
-
-_LIMIT = ("StartLimitBurst", "StartLimitIntervalUSec", "InactiveExitTimestampMonotonic")
-
-
-def counted_starts(starts: Iterable[float], interval: float, now: float) -> int:
-    """What systemd's counter stands at: its window begins with a start, and only one after its end begins another."""
-    begin, count = float("-inf"), 0
-    for at in sorted(starts):
-        begin, count = (at, 1) if at - begin > interval else (begin, count + 1)
-    return count if now - begin <= interval else 0
-
-
-def journal_starts(unit: str, interval: float) -> list[float]:
-    """When the unit was started, newest first, in seconds of CLOCK_MONOTONIC, as systemd wrote it to the journal.
-
-    It goes back until a gap longer than `interval`: there the counter began anew. Empty where no journal can be read.
-    """
-    from systemd.journal import Reader
-
-    found: list[float] = []
-    with contextlib.suppress(OSError), Reader() as reader:
-        reader.this_boot()
-        reader.add_match(_PID="1", UNIT=unit)  # _PID is journald's own word: nobody else can write such an entry
-        reader.add_match(MESSAGE_ID=UNIT_STARTED)
-        reader.add_match(MESSAGE_ID=UNIT_FAILED)
-        reader.seek_tail()
-        while len(found) < 1000 and (entry := reader.get_previous()):
-            at = entry["__MONOTONIC_TIMESTAMP"].timestamp.total_seconds()
-            if found and found[-1] - at > interval:
-                break
-            if entry.get("JOB_RESULT") != "dependency":  # such a start was never tried
-                found.append(at)
-    return found
 
 
 async def _queue(bus: Bus, unit: Listed) -> str:
