@@ -8,6 +8,7 @@ and the service must be healthy again.
 from __future__ import annotations
 
 import enum
+import itertools
 import time
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, suppress
@@ -19,7 +20,7 @@ from tests import servers
 from tests.lookalikes.watched import Watched
 from watchdog.demo.child import NoAnswer
 from watchdog.model import Certainty, Policy, Rung, Verdict
-from watchdog.verdicts import ladder
+from watchdog.verdicts import Stance, ladder, stance
 
 HEALTHY_WITHIN_S = 20.0
 POLL_S = 0.1
@@ -29,7 +30,7 @@ PERFORMED = {"nudged": Rung.NUDGE, "restarted": Rung.RESTART}
 class Course(enum.StrEnum):
     """How a condition goes on."""
 
-    LASTS = "lasts"  # until it is undone: judged is the verdict at the end
+    LASTS = "lasts"  # until it is undone: judged is the verdict at the end, and once it is right it must stay
     PASSES = "passes"  # by a remedy, or by itself: judged are the verdicts of the incident
     NOTHING = "nothing"  # nothing is wrong: judged is every verdict, and there must be no incident
 
@@ -145,6 +146,15 @@ class Row:
                 return [*wrong, *bad, seen[-1]][0]
 
     @property
+    def strayed(self) -> list[Verdict]:
+        """The verdicts, other than those that only wait, that came after a right one."""
+        strays: dict[Verdict, None] = {}
+        for told in ([moment.verdict for moment in self.moments], [verdict for verdict, _ in self.diagnosed]):
+            after = itertools.dropwhile(lambda verdict: verdict not in self.condition.right, told)
+            strays |= dict.fromkeys(v for v in after if v not in self.condition.right and stance(v) is not Stance.WAIT)
+        return list(strays)
+
+    @property
     def took_s(self) -> float | None:
         """Until the first right verdict."""
         return next((moment.at for moment in self.moments if moment.verdict in self.condition.right), None)
@@ -243,6 +253,8 @@ def _judge(row: Row) -> None:
         row.complaints.append(f"the verdict is {verdict}, not {_words(condition.right)}")
     elif condition.confirmed and certainty is not Certainty.CONFIRMED:
         row.complaints.append(f"{verdict} is only {certainty}")
+    if condition.course is Course.LASTS and row.strayed:
+        row.complaints.append(f"once it was {_words(condition.right)}, then {_words(row.strayed)}")
     if condition.course is Course.NOTHING and row.incidents:
         row.complaints.append("an incident was opened, and nothing is wrong")
 

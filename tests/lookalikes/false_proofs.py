@@ -19,15 +19,14 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from unittest import mock
 
 from tests.lookalikes.healthy import LOADS, PROGRAMS, Healthy
 from tests.lookalikes.programs import hogs
-from watchdog import examiner as examining
 from watchdog.clock import Clock
 from watchdog.evidence.epollfd import with_copies
 from watchdog.evidence.procfs import sample
 from watchdog.evidence.sockdiag import SockDiag
+from watchdog.examiner import Examiner
 from watchdog.model import Epoch
 from watchdog.reading import Lack, Proof, Sample
 from watchdog.target import Target, pidfile_epoch, processes
@@ -76,7 +75,7 @@ async def count(program: str, running: Healthy, readings: int) -> Count:
     with closing(SockDiag()) as diag:
 
         async def reader(learns: bool) -> None:
-            examiner = examining.Examiner(program, (), hands, diag, Clock())
+            examiner = Examiner(program, (), hands, diag, Clock(), touch_every=0.0)
             for _ in range(LEARN if learns else 0):
                 await examiner.learn(epoch)
             while counted.readings < readings:
@@ -95,7 +94,6 @@ def run(readings: int, *, busy: bool = False) -> list[Count]:
     """All programs under all loads, one after the other, `readings` in all or a few more."""
     counted = []
     with ExitStack() as stack:
-        stack.enter_context(mock.patch.object(examining, "TOUCH_EVERY", 0.0))
         directory = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="false-proofs-")))
         if busy:
             stack.enter_context(hogs(os.cpu_count() or 1, cpu_s=3600))
