@@ -107,18 +107,23 @@ def kinds(incident: Mapping[str, Any]) -> list[str]:
 
 @contextmanager
 def guarding(
-    directory: Path, services: str, *, hook: str | None = None, env: Mapping[str, str] | None = None
+    directory: Path,
+    services: str,
+    *,
+    general: str = "",
+    hook: str | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[Guarding]:
     """The daemon with `[service.…]` tables, ready. Started again with the same directory it finds its state again.
 
-    `hook` is another URL for its webhook than that of the receiver.
+    `general` are further keys of no table; `hook` is another URL for its webhook than that of the receiver.
     """
     listen = f"127.0.0.1:{free_port()}"
     state = directory / "state"
     state.mkdir(exist_ok=True)
     with receiver() as receiving, ExitStack() as ending:
         config = directory / "config.toml"
-        config.write_text(HEAD.format(state=state, listen=listen, url=hook or receiving.url) + services)
+        config.write_text(general + HEAD.format(state=state, listen=listen, url=hook or receiving.url) + services)
         with child.daemon(config, listen, log=directory / "daemon.log", env=env) as daemon:
             running = Guarding(daemon, receiving, config)
             ending.callback(_end_orphan, running.helper())
@@ -161,12 +166,12 @@ strength = "inside"
 """
 
 
-def nginx_table(nginx: Nginx, snmpd: Snmpd) -> str:
-    """nginx, with snmpd's word on its master as the witness."""
+def nginx_table(nginx: Nginx, snmpd: Snmpd, keys: str = FAST) -> str:
+    """nginx, with snmpd's word on its master as the witness; `keys` are those of the service itself."""
     return f"""\
 [service.nginx]
 pidfile = "{nginx.pidfile}"
-{FAST}
+{keys}
 [service.nginx.probe.tcp]
 type = "http"
 url = "{nginx.url}"
@@ -177,12 +182,12 @@ unix_socket = "{nginx.path}"
 {_witness("nginx", snmpd)}"""
 
 
-def redis_table(redis: Redis, snmpd: Snmpd) -> str:
-    """redis, with snmpd's word on it as the witness."""
+def redis_table(redis: Redis, snmpd: Snmpd, keys: str = FAST) -> str:
+    """redis, with snmpd's word on it as the witness; `keys` are those of the service itself."""
     return f"""\
 [service.redis]
 pidfile = "{redis.pidfile}"
-{FAST}
+{keys}
 [service.redis.probe.tcp]
 type = "tcp"
 address = "{redis.address}"
