@@ -95,6 +95,18 @@ async def test_a_restart_is_performed_and_told(spawn: SPAWN, program: Path) -> N
     assert failed.outcome is Outcome.FAILED
 
 
+async def test_a_helper_that_is_ready_answers_at_once(
+    spawn: SPAWN, program: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(program, "wait:1") as victim, monkeypatch.context() as impatient:
+        hands = await spawn(a=victim.pid, b=victim.pid)
+        impatient.setattr(hands_module, "PATIENCE", {"examine": 0.01})
+        assert isinstance(await hands.examine("b", victim.epoch), Lack)  # it still reads the config
+        await hands.ready()
+        impatient.undo()
+        assert isinstance(await hands.examine("a", victim.epoch), Sample)
+
+
 async def test_an_alert_is_nothing_that_the_helper_does(spawn: SPAWN) -> None:
     hands = await spawn()
     assert (await hands.perform("a", action(None, Rung.ALERT))).outcome is Outcome.REFUSED

@@ -28,6 +28,7 @@ from watchdog.reading import Lack, Sample
 # Seconds until a reply is given up: what the helper allows itself (`server.VERBS`), and 22 s for a changed config to be
 # read and the ledger to be written first. Evidence that comes later than that is of no use to its round.
 PATIENCE: Mapping[str, float] = {"hello": 5.0, "examine": 1.2, "nudge": 24.0, "capture": 224.0, "restart": 3624.0}
+READY_WITHIN = 24.0  # seconds for the config to be read
 PROCESSES = "the service's processes"
 CLOSE_TIMEOUT = 0.5  # seconds for the helper to end by itself
 
@@ -80,6 +81,10 @@ class Hands:
         except msgspec.ValidationError as error:
             return Lack(PROCESSES, f"the helper talks nonsense: {error}")
 
+    async def ready(self) -> None:
+        """Wait until the helper has read the config, as after its start; what goes wrong, the next request tells."""
+        await self._ask(Request(next(self._ids), "examine"), READY_WITHIN)  # of no service: refused once it is read
+
     async def hello(self) -> Reply:
         """What the helper is and may do (`detail`: version, uid, cap_sys_ptrace, yama_ptrace_scope). Never raises."""
         return await self._ask(Request(next(self._ids), "hello"))
@@ -105,7 +110,8 @@ class Hands:
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
-    async def _ask(self, request: Request) -> Reply:
+    async def _ask(self, request: Request, patience: float | None = None) -> Reply:
+        patience = PATIENCE[request.verb] if patience is None else patience
         if self._process is not None and self._process.poll() is not None:
             self._drop("")  # it has ended, and the loop has not heard of that yet
         if self._peer is None:
@@ -116,9 +122,9 @@ class Hands:
         self._waiting[request.id] = answer
         try:
             self._send(encode_request(request))
-            return await asyncio.wait_for(answer, PATIENCE[request.verb])
+            return await asyncio.wait_for(answer, patience)
         except TimeoutError:
-            reason = f"the helper did not answer within {PATIENCE[request.verb]:g} s"
+            reason = f"the helper did not answer within {patience:g} s"
             if request.verb == "examine":  # nothing is lost, and the helper may be at work for another service
                 return Reply(request.id, Outcome.TIMED_OUT, reason)
             self._drop(f"{reason}, so it was killed")

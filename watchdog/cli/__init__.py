@@ -48,4 +48,5 @@ def main() -> None:
     See it work:        epoll-watchdog demo
     Check a config:     epoll-watchdog check-config /etc/epoll-watchdog/config.toml
     Guard:              epoll-watchdog run
+    Ask why it is dark: epoll-watchdog diagnose SERVICE
     """

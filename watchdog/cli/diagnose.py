@@ -34,7 +34,7 @@ def command(name: str | None, pid: int | None, path: Path, as_json: bool) -> Non
 
     With --pid no config is needed and nothing is asked: the process and its descendants are read with your own rights.
     That can prove a lost wake-up, where connections wait or events are ready; an idle process shows nothing. To read
-    what threads do takes the rights of root, or of the process' own user.
+    what threads do takes the rights of root, or of the process' own user (see kernel.yama.ptrace_scope).
 
     \b
     Exit status:

@@ -74,16 +74,12 @@ class Findings:
 def of_service(name: str, unit: str, case: Case) -> Findings:
     """What a look at a service of the config came to."""
     diagnosis = diagnose(case)
-    if stance(diagnosis.verdict) is Stance.GOOD:
-        result = Result.HEALTHY
-    else:
-        result = Result.UNSEEN if diagnosis.verdict is Verdict.BLIND else Result.SICK
     return Findings(
         service=name,
         unit=unit,
         case=case,
         diagnosis=diagnosis,
-        result=result,
+        result=_result(diagnosis),
         ladder=ladder(case.policy, diagnosis.verdict),
         notes=(*_young(case, diagnosis), *_without_baseline(case, diagnosis)),
     )
@@ -92,7 +88,7 @@ def of_service(name: str, unit: str, case: Case) -> Findings:
 def of_process(unit: str, case: Case) -> Findings:
     """What a look at a process came to, whose case is by `listeners_as_probes`."""
     diagnosis = diagnose(case)
-    result = Result.HEALTHY if diagnosis.verdict is Verdict.HEALTHY else Result.SICK
+    result = _result(diagnosis)
     if diagnosis.verdict is Verdict.UNSETTLED and not any(seen.kind.dark for seen in case.round.observations.values()):
         read = case.reading is not None and Symptoms(case.reading, None).informed
         result = Result.NOTHING_FOUND if read else Result.UNSEEN
@@ -107,6 +103,12 @@ def of_process(unit: str, case: Case) -> Findings:
         ladder=ladder(case.policy, diagnosis.verdict) if result is Result.SICK else (),
         notes=tuple(_without_baseline(case, diagnosis)),
     )
+
+
+def _result(diagnosis: Diagnosis) -> Result:
+    if stance(diagnosis.verdict) is Stance.GOOD:
+        return Result.HEALTHY
+    return Result.UNSEEN if diagnosis.verdict is Verdict.BLIND else Result.SICK
 
 
 # --- a process without probes -----------------------------------------------------------------------------------------

@@ -5,8 +5,10 @@ that is thrown away: a reading spends nothing, and the daemon's ledger is not ou
 caller's own rights, in a worker, for what hangs in /proc must not hang the command. Nothing is touched but what a
 reading touches, and nothing is asked of a daemon that may run.
 
-A second look, a second later, is taken only where nobody can connect any more and no copy of an epoll told: connections
-that stand before a full queue for a second while its thread sleeps are a proof (`proof.py`, *standing*).
+A look that finds something dark lasts for two seconds, so that it can say whether the host starved meanwhile: then a
+late answer would say nothing of the service. A second look is taken, a second later, only where nobody can connect any
+more and no copy of an epoll told: connections that stand before a full queue for a second while its thread sleeps are a
+proof (`forms.py`, *standing*).
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ from watchdog import probes, target
 from watchdog.cli.findings import Findings, listeners_as_probes, of_process, of_service
 from watchdog.clock import Clock
 from watchdog.config import Service
+from watchdog.evidence import kernel
 from watchdog.evidence.epollfd import with_copies
+from watchdog.evidence.pressure import WINDOW, HostMeter
 from watchdog.evidence.procfs import sample
 from watchdog.evidence.sockdiag import SockDiag
 from watchdog.examiner import Examiner
@@ -34,13 +38,12 @@ from watchdog.helper import worker
 from watchdog.look import Look, listeners
 from watchdog.model import Case, Epoch, Policy, Round
 from watchdog.probes import PROBES
-from watchdog.reading import Lack, Reading, Sample
+from watchdog.reading import Lack, Pressure, Reading, Sample
 from watchdog.symptoms import Symptoms
 from watchdog.systemd import BusUnavailable, CallError, NoSuchUnit, NotRunning, Units, run_on_poll, unit_main_pid
 from watchdog.target import Gone, NeverATarget
 
 SAMPLE_TIMEOUT = 2.0  # s; a sample gives itself less
-NOBODY = Epoch(0, 0)
 
 
 def look_at_service(config: Path, service: Service) -> Findings:
@@ -57,13 +60,14 @@ async def _look_at_service(config: Path, service: Service, ledger: Path) -> Find
     examiner = Examiner(service.name, listeners(service), hands, diag, clock)
     look = Look(service, units, examiner, clock)
     try:
-        # Answered once the helper has read the config, half a second of CPU: that must not count as the service's.
-        await hands.examine(service.name, NOBODY)
+        await hands.ready()  # half a second of CPU, which must not make the probes late
+        scarce = _Scarcity(clock)
         seen = await look.round()
         if seen.reading is not None and not examiner.proofs and _must_stand(seen.reading):
             await asyncio.sleep(STOOD)
             seen = await look.round()
         reading = seen.reading
+        pressure = await scarce.told() if reading is not None else None
         if reading is None and seen.epoch is not None:  # all sockets answered, and nobody had to ask why not
             reading = await examiner.read(seen.epoch, lambda _queue: 0)
         case = Case(
@@ -80,6 +84,8 @@ async def _look_at_service(config: Path, service: Service, ledger: Path) -> Find
             reading=reading,
             proofs=examiner.proofs,
             unproven=examiner.unproven,
+            pressure=pressure,
+            advisories=kernel.running(),
         )
         return of_service(service.name, service.target.unit or "", case)
     finally:
@@ -100,7 +106,7 @@ def look_at_process(pid: int) -> Findings:
 
 async def _look_at_process(epoch: Epoch, unit: str) -> Findings:
     clock, diag = Clock(), SockDiag()
-    began = clock.now()
+    began, scarce = clock.now(), _Scarcity(clock)
     examiner = Examiner("", (), _OwnHands(), diag, clock)
     with contextlib.closing(diag):
         reading = await examiner.read(epoch, lambda _queue: 0)
@@ -109,6 +115,8 @@ async def _look_at_process(epoch: Epoch, unit: str) -> Findings:
             reading = await examiner.read(epoch, lambda _queue: 0)
     target.check_alive(epoch)
     roads, found = listeners_as_probes(epoch.pid, reading)
+    dark = any(seen.kind.dark for seen in found.values())
+    pressure = await scarce.told() if dark else None
     now = clock.now()
     case = Case(
         now=now,
@@ -121,6 +129,8 @@ async def _look_at_process(epoch: Epoch, unit: str) -> Findings:
         reading=reading,
         proofs=examiner.proofs,
         unproven=examiner.unproven,
+        pressure=pressure,
+        advisories=kernel.running(),
     )
     return of_process(unit, case)
 
@@ -129,6 +139,21 @@ def _must_stand(reading: Reading) -> bool:
     """Whether threads sleep before queues to which no connection can be added, by the reading or by anybody."""
     symptoms = Symptoms(reading, None)
     return bool(symptoms.asleep()) and any(queue.full or queue.limit is None for queue in symptoms.filled())
+
+
+class _Scarcity:
+    """How scarce the host is, from now on: a window of the meter, which is waited for."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._meter = HostMeter(clock.now)
+        self._meter.sample()
+        self._since = clock.now()
+
+    async def told(self) -> Pressure:
+        """Over the window until now."""
+        await asyncio.sleep(max(0.0, self._since + WINDOW - self._clock.now()) + 0.001)
+        return self._meter.read()
 
 
 class _OwnHands:
@@ -156,9 +181,8 @@ def _descendants(pid: int) -> Iterator[Epoch]:
 def _unit_of(pid: int) -> str:
     """The unit that it is the main process of; empty where it is of none, or where nobody tells."""
     with contextlib.suppress(OSError):
-        paths = target.cgroup_paths(os.fsdecode(target.contents(f"/proc/{pid}/cgroup")))
-        parts = (paths.get(target.SYSTEMD) or paths.get("", "")).split("/")
-        unit = next((part for part in reversed(parts) if part.endswith(".service")), "")
+        paths = target.cgroup_paths(os.fsdecode(target.contents(f"/proc/{pid}/cgroup"))).values()
+        parts = [part for path in paths for part in reversed(path.split("/")) if part.endswith(".service")]
         with contextlib.suppress(BusUnavailable, CallError, NoSuchUnit, NotRunning):
-            return unit if unit and unit_main_pid(unit) == pid else ""
+            return parts[0] if parts and unit_main_pid(parts[0]) == pid else ""
     return ""

@@ -37,6 +37,7 @@ def show(findings: Findings) -> None:
         for part in _evidence(findings.case.reading, findings.symptoms):
             console.print(part)
     if findings.case.pressure is not None:
+        console.print()
         console.print(_plain(_pressure(findings.case.pressure)))
     console.print()
     console.print(Text.assemble(("Verdict: ", "bold"), (_verdict(findings), STYLES[findings.result])))
@@ -196,8 +197,10 @@ def _pressure(pressure: Pressure) -> str:
         "I/O of the unit": pressure.unit_io_full,
         "stolen": pressure.steal,
     }
-    known = ", ".join(f"{name} {share:.0%}" for name, share in shares.items() if share is not None)
-    return f"Pressure over {format_duration(pressure.window)}: {known or 'not told'}"
+    known = [f"{name} {share:.0%}" for name, share in shares.items() if share is not None]
+    if pressure.own_wait is not None:
+        known.append(f"own wait {format_duration(pressure.own_wait)}")
+    return f"Pressure over {format_duration(pressure.window)}: {', '.join(known) or 'not told'}"
 
 
 # --- what follows -----------------------------------------------------------------------------------------------------
@@ -219,7 +222,7 @@ def _sections(findings: Findings) -> Iterator[tuple[str, Iterable[str]]]:
     tabled = set(told(case.round.observations))
     yield "Because", [reason for reason in diagnosis.reasons if reason not in tabled]
     unproven, lacks = _grouped(case.unproven), _grouped(_lacks(case))
-    yield "No lost wake-up is proven", [] if case.proofs else unproven
+    yield "No lost wake-up is proven", [] if case.proofs or findings.result is Result.HEALTHY else unproven
     hidden = "epoll_stall: not proven: " if unproven or lacks else "\0"
     yield "Against other verdicts", [text for text in diagnosis.against if not text.startswith(hidden)]
     yield "Not read", lacks
@@ -241,10 +244,11 @@ def _grouped(texts: Iterable[str]) -> list[str]:
     for text in dict.fromkeys(texts):
         subject, _, reason = text.partition(": ")
         subjects.setdefault(reason, []).append(subject)
-    return [
-        f"{', '.join(names[:2])}{f' and {len(names) - 2} more' if len(names) > 2 else ''}: {reason}"
-        for reason, names in subjects.items()
-    ]
+    return [f"{_some(names)}: {reason}" if reason else _some(names) for reason, names in subjects.items()]
+
+
+def _some(names: list[str]) -> str:
+    return f"{', '.join(names[:2])} and {len(names) - 2} more" if len(names) > 2 else ", ".join(names)
 
 
 def _ladder(findings: Findings) -> Iterator[str]:
