@@ -246,6 +246,18 @@ def test_a_process_before_which_connections_wait_is_suspected(stalled: tuple[chi
     assert "by default: nudge, nudge, restart, alert" in shown
 
 
+def test_the_processes_that_a_nudge_would_help_are_named_not_the_one_that_was_asked_for(
+    shim: Shim, directory: Path
+) -> None:
+    with servers.nginx(directory, workers=2, env=shim.environment) as nginx:
+        address = ("127.0.0.1", nginx.port)
+        shim.stall(kicker(address, HTTP[0]), loops=2)
+        one, other = sorted(nginx.children())
+        with connect(address):
+            shown = words(diagnose("--pid", str(nginx.pid)).stdout)
+    assert f"epoll-watchdog nudge {one}; epoll-watchdog nudge {other}" in shown
+
+
 def test_a_process_that_does_something_else_while_connections_wait_is_not_to_be_nudged() -> None:
     with subprocess.Popen([sys.executable, "-c", BLOCKED], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None

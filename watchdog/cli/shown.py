@@ -265,4 +265,6 @@ def _ladder(findings: Findings) -> Iterator[str]:
         yield f"mode {policy.mode}: what goes further is only told"
     yield "budgets, pauses and holds are the daemon's to know: epoll-watchdog status"
     if findings.case.epoch is not None and rungs and rungs[0] is Rung.NUDGE:
-        yield f"by hand, without the daemon: epoll-watchdog nudge {findings.unit or findings.case.epoch.pid}"
+        asleep = {trace[-1].pid for trace in findings.symptoms.asleep()} or {findings.case.epoch.pid}
+        commands = (f"epoll-watchdog nudge {what}" for what in ([findings.unit] if findings.unit else sorted(asleep)))
+        yield f"by hand, without the daemon: {'; '.join(commands)}"
