@@ -139,6 +139,7 @@ class SimulatedLook:
 
     world: World
     roads: dict[str, Road] = field(default_factory=lambda: dict(ROADS))
+    asked: frozenset[str] = frozenset()
     examiner: SimulatedExaminer = field(default_factory=SimulatedExaminer)
     late_answer: float | None = None
     answered: float | None = None

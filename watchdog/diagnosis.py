@@ -158,34 +158,40 @@ def listener_lost(sight: Sight) -> Diagnosis | str | None:
     refused = [seen.kind is Kind.REFUSED for seen in sight.sockets.values()]
     if not (refused and all(refused) and sight.witnessed):
         return None
-    if sight.symptoms is not None and (left := sight.symptoms.listeners()):
-        names = ", ".join(queue.address for queue in left)
-        return _suspect(Verdict.LISTENER_LOST, sight, f"every socket refuses connections; it still listens on {names}")
-    none = "" if sight.symptoms is None else ", and it has no listening socket"
-    return _suspect(Verdict.LISTENER_LOST, sight, f"every socket refuses connections, a witness answers{none}")
+    if sight.symptoms is None:
+        return _suspect(Verdict.LISTENER_LOST, sight, "every socket refuses connections, a witness answers")
+    if asked := sight.symptoms.asked_listeners():
+        return f"it still listens on {asked[0].address}"
+    left = ", ".join(queue.address for queue in sight.symptoms.all_listeners())
+    and_so = f"it still listens on {left}" if left else "it has no listening socket"
+    return _suspect(Verdict.LISTENER_LOST, sight, f"every socket refuses connections, and {and_so}")
 
 
 def network(sight: Sight) -> Diagnosis | str | None:
     """TCP is dark while a Unix socket answers, or no connection arrives though its listeners have room for it."""
-    roads = sight.case.roads
-    tcp = {name: seen for name, seen in sight.sockets.items() if roads[name].transport is Transport.TCP}
-    unix = {name: seen for name, seen in sight.sockets.items() if roads[name].transport is Transport.UNIX}
-    if tcp and all(seen.kind.dark for seen in tcp.values()) and any(seen.kind is Kind.ALIVE for seen in unix.values()):
-        return _suspect(Verdict.NETWORK, sight, "TCP is dark, the Unix socket answers")
-    if sight.symptoms is None or not tcp or unix or any(x.kind is not Kind.UNREACHABLE for x in tcp.values()):
+    tcp, unix = sight.by(Transport.TCP), sight.by(Transport.UNIX)
+    if not tcp or not all(seen.kind.dark for seen in tcp.values()):
         return None
-    listeners = [queue for queue in sight.symptoms.listeners() if queue.family is Family.TCP]
-    if not listeners or any(queue.length for queue in listeners):
-        return "its listeners are not known" if not listeners else "connections arrive at its listeners"
+    symptoms = sight.symptoms
+    listeners = [] if symptoms is None else [queue for queue in symptoms.listeners() if queue.family is Family.TCP]
+    if arrived := [queue for queue in listeners if queue.length]:
+        return f"connections arrive at {arrived[0].address}"
+    if any(seen.kind is Kind.ALIVE for seen in unix.values()):
+        return _suspect(Verdict.NETWORK, sight, "TCP is dark, the Unix socket answers")
+    kinds = {seen.kind for seen in tcp.values()}
+    if symptoms is None or unix or not kinds <= {Kind.UNREACHABLE, Kind.REFUSED}:
+        return None
+    if not listeners or (Kind.REFUSED in kinds and not symptoms.asked_listeners()):
+        return "its listeners are not known"
     return _suspect(Verdict.NETWORK, sight, f"no connection arrives at {listeners[0].address}, which has room for it")
 
 
 def overloaded(sight: Sight) -> Diagnosis | str | None:
     """It lives, and is slow: late answers come, its accept queue drains, or its threads get no CPU."""
     case = sight.case
-    if case.late_answer is not None and case.now - case.late_answer <= LATE_FOR and not cured(case):
-        ago = format_duration(case.now - case.late_answer)
-        return _suspect(Verdict.OVERLOADED, sight, f"a late answer came {ago} ago")
+    ago = float("inf") if case.late_answer is None or cured(case) else case.now - case.late_answer
+    if ago <= LATE_FOR and not sight.lit:
+        return _suspect(Verdict.OVERLOADED, sight, f"a late answer came {format_duration(ago)} ago")
     if sight.symptoms is None or not sight.diverges:
         return None
     if (queue := sight.symptoms.drained()) is not None:
@@ -227,8 +233,9 @@ def loop_blocked(sight: Sight) -> Diagnosis | str | None:
         return "no connection waits to be accepted"
     thread = blocked[0][-1]
     where = f" ({thread.wchan})" if thread.wchan else ""
+    call = thread.call or "a system call that is not told"
     return _suspect(
-        Verdict.LOOP_BLOCKED, sight, f"thread {thread.tid} ({thread.name}) is in {thread.call}{where}, not in epoll"
+        Verdict.LOOP_BLOCKED, sight, f"thread {thread.tid} ({thread.name}) is in {call}{where}, not in epoll"
     )
 
 

@@ -37,7 +37,7 @@ KEPT = 8  # readings, for what stood for a second
 LEARNT_WELL = 12  # samples of a baseline that is known well; until then each healthy round adds to it
 LEARN_EVERY = 300.0  # s, from then on
 TOUCH_EVERY = 1.0  # s at least between two polls of copies
-EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a listener on all addresses is reached by
+LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a listener on all addresses is reached by, from here
 
 Ours = Callable[[Queue], int]  # how many connections of our probes may wait there
 
@@ -108,7 +108,7 @@ class Examiner:
     def _is_ours(self, queue: Queue) -> bool:
         if self._inodes:
             return queue.inode in self._inodes
-        return queue.address in self._addresses or _everywhere(queue.address) in self._addresses
+        return queue.reached_by(self._addresses)
 
     def _learn_sockets(self, sample: Sample) -> None:
         self._inodes = frozenset(sample.sockets)
@@ -246,13 +246,7 @@ def _place(queue: Queue) -> tuple[int, str | tuple[str, int]]:
         return socket.AF_UNIX, f"\0{queue.address[1:]}" if abstract else queue.address
     host, _, port = queue.address.rpartition(":")
     host = host.strip("[]")
-    return socket.AF_INET6 if ":" in host else socket.AF_INET, (EVERYWHERE.get(host, host), int(port))
-
-
-def _everywhere(address: str) -> str:
-    """A wildcard's port alone, as probes of any address of this host reach it: "*:80"."""
-    host, _, port = address.rpartition(":")
-    return f"*:{port}" if host in ("0.0.0.0", "[::]") else address
+    return socket.AF_INET6 if ":" in host else socket.AF_INET, (LOOPBACK.get(host, host), int(port))
 
 
 def _own_space() -> int:

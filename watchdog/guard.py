@@ -207,6 +207,7 @@ class Guard:
             now=self._clock.now(),
             policy=self.service.policy,
             roads=self._look.roads,
+            asked=self._look.asked,
             round=seen.round,
             epoch=seen.epoch,
             age=seen.age,

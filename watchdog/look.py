@@ -80,6 +80,7 @@ class Look:
         self.answered: float | None = None  # when the first good answer came since somebody last set this to None
         self.tripped = False  # the tripwire saw a queue that stays filled: the next round reads evidence at once
         self.woken = asyncio.Event()  # set when a connection that was waited on has ended
+        self.asked = frozenset(listeners(service))
         self.roads: dict[str, Road] = {
             name: PROBES[probe.type].road(probe.settings) for name, probe in service.probes.items()
         }

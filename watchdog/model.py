@@ -250,6 +250,7 @@ class Case:
     now: float
     policy: Policy
     roads: Mapping[str, Road]
+    asked: frozenset[str] = frozenset()  # the listeners that they lead to, as far as their addresses tell
     round: Round
     epoch: Epoch | None = None
     age: float = float("inf")  # of the epoch's process, in seconds

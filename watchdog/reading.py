@@ -14,10 +14,11 @@ Sources: proc_pid_syscall(5), proc_pid_status(5), proc_pid_fdinfo(5), epoll_ctl(
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+EVERYWHERE = ("0.0.0.0", "[::]")  # as the kernel writes all addresses of a host
 EPOLLIN = 0x001
 EPOLLRDNORM = 0x040
 EPOLLEXCLUSIVE = 1 << 28
@@ -153,6 +154,11 @@ class Queue:
     def full(self) -> bool:
         """Whether no further connection is taken (the kernel takes one more than the backlog says)."""
         return self.limit is not None and self.length > self.limit
+
+    def reached_by(self, addresses: Collection[str]) -> bool:
+        """Whether one of these addresses leads here: its own, or "*:80" where it is port 80 of all addresses."""
+        host, _, port = self.address.rpartition(":")
+        return self.address in addresses or (host in EVERYWHERE and f"*:{port}" in addresses)
 
 
 @dataclass(frozen=True, slots=True)

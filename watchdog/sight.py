@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from watchdog.model import Case, Kind, Observation, Plane
+from watchdog.model import Case, Kind, Observation, Plane, Transport
 from watchdog.symptoms import Symptoms
 
 Found = Mapping[str, Observation]
@@ -51,6 +51,10 @@ class Sight:
         """Every socket is dark, and no witness says that the process is; the kernel's evidence is one, too."""
         return self.dark and bool(self.witnessed or not self.spoken)
 
+    def by(self, transport: Transport) -> Found:
+        """The sockets that are reached by it."""
+        return {name: seen for name, seen in self.sockets.items() if self.case.roads[name].transport is transport}
+
     @property
     def unread(self) -> str:
         """Why there is no evidence to decide by."""
@@ -73,7 +77,7 @@ def look_at(case: Case) -> Sight:
         }
 
     erring = {name: seen for name, seen in found.items() if seen.kind is Kind.ERROR}
-    symptoms = Symptoms(case.reading, case.baseline) if case.reading is not None else None
+    symptoms = Symptoms(case.reading, case.baseline, case.asked) if case.reading is not None else None
     return Sight(case, on(Plane.SOCKET), on(Plane.WITNESS), erring, symptoms)
 
 

@@ -7,7 +7,7 @@ threads serve the sockets the baseline tells; without one, those that wait in ep
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
 from watchdog.proof import ENDED, EPOLL_SLEEP
@@ -21,10 +21,14 @@ Trace = tuple[Thread, ...]  # one thread, in every sample
 
 @dataclass(frozen=True, slots=True)
 class Symptoms:
-    """A reading and the baseline to read it by; `loops` are the threads that serve the sockets."""
+    """A reading and the baseline to read it by; `loops` are the threads that serve the sockets.
+
+    `asked` are the addresses that the probes ask, as the kernel writes those of listeners, where that is known.
+    """
 
     reading: Reading
     baseline: Baseline | None
+    asked: Collection[str] = ()
     samples: tuple[Sample, ...] = field(init=False)
     loops: tuple[Trace, ...] = field(init=False)
 
@@ -45,14 +49,14 @@ class Symptoms:
         return self.samples[-1].began - self.samples[0].began if self.samples else 0.0
 
     def paused(self) -> str | None:
-        """The process is stopped, frozen or traced, in the first and in the last sample."""
-        if not self.samples:
+        """Who serves the sockets is stopped, frozen or traced in every sample; where that is not known, anybody is."""
+        if len(self.samples) < 2:
             return None
-        for process in self.samples[-1].processes:
-            if process.frozen and all(_frozen(sample, process) for sample in self.samples):
-                return f"the cgroup of process {process.pid} is frozen"
-        for trace in _traces(self.samples):
+        known = self.baseline is not None and self.baseline.waiters
+        for trace in self.loops if known else _traces(self.samples):
             who = f"thread {trace[-1].tid} ({trace[-1].name})"
+            if all(_frozen(sample, trace[-1].pid) for sample in self.samples):
+                return f"the cgroup of process {trace[-1].pid} is frozen"
             if all(thread.tracer for thread in trace):
                 return f"{who} is traced by process {trace[-1].tracer}"
             if all(thread.state in "Tt" for thread in trace):
@@ -68,10 +72,12 @@ class Symptoms:
         return next((trace[-1] for trace in self.loops if self.cpu_share(trace) >= BUSY), None)
 
     def starved(self) -> Thread | None:
-        """A loop's thread that wants to run, and mostly gets no CPU."""
-        return next(
-            (t[-1] for t in self.loops if self.span and (t[-1].delayed - t[0].delayed) / self.span >= STARVED), None
-        )
+        """A loop's thread that wants to run, and mostly gets no CPU: once it has one the kernel tells for how long."""
+        return next((trace[-1] for trace in self.loops if self.span and self._starves(trace)), None)
+
+    def _starves(self, trace: Trace) -> bool:
+        waited = (trace[-1].delayed - trace[0].delayed) / self.span
+        return waited >= STARVED or (all(x.state == "R" for x in trace) and self.cpu_share(trace) <= 1 - STARVED)
 
     def cpu_share(self, trace: Trace) -> float:
         """How much of a CPU the thread used, 0 to 1."""
@@ -92,34 +98,45 @@ class Symptoms:
         )
 
     def blocked(self) -> tuple[Trace, ...]:
-        """The loops' threads, where none of them waits in epoll in any sample, and each sleeps in something else."""
-        if any(thread.waits_in_epoll for trace in self.loops for thread in trace):
-            return ()
-        return self.loops if all(thread.state == "S" for trace in self.loops for thread in trace) else ()
+        """The loops' threads, where in no sample one of them waits in epoll or runs: all sleep in something else."""
+        states = {"" if thread.waits_in_epoll else thread.state for trace in self.loops for thread in trace}
+        return self.loops if states <= {"S", "D"} else ()
 
     # --- descriptors --------------------------------------------------------------------------------------------------
 
     def at_fd_limit(self) -> Process | None:
-        """A process without a descriptor left."""
-        for process in self.samples[-1].processes if self.samples else ():
-            if process.fds is not None and process.fd_limit is not None and process.fds >= process.fd_limit:
-                return process
-        return None
+        """A process without a descriptor left, in every sample."""
+        full = [{process.pid for process in sample.processes if _full(process)} for sample in self.samples]
+        last = self.samples[-1].processes if self.samples else ()
+        return next((process for process in last if all(process.pid in pids for pids in full)), None)
 
     # --- queues -------------------------------------------------------------------------------------------------------
 
     def listeners(self) -> tuple[Queue, ...]:
-        """The service's listening sockets, as last read."""
+        """The service's listening sockets, as last read: those that the probes ask, where they can be told apart."""
+        return self.asked_listeners() or self.all_listeners()
+
+    def asked_listeners(self) -> tuple[Queue, ...]:
+        """Those that are surely asked: a probe may name a host, and a listener never does."""
+        return tuple(queue for queue in self.all_listeners() if queue.reached_by(self.asked))
+
+    def all_listeners(self) -> tuple[Queue, ...]:
+        """All of the service's listening sockets, as last read."""
         return self.reading.queues[-1].queues if self.reading.queues else ()
 
     def filled(self) -> tuple[Queue, ...]:
         """Listeners before which connections stood at every moment."""
-        return tuple(queue for queue in self.listeners() if all(x.length for x in self._over_time(queue)))
+        return tuple(
+            queue
+            for queue in self.listeners()
+            if all((then := moment.of(queue.inode)) is not None and then.length for moment in self.reading.queues)
+        )
 
     def drained(self) -> Queue | None:
         """A listener whose queue became shorter: somebody takes connections."""
         for queue in self.listeners():
-            lengths = [x.length for x in self._over_time(queue)]
+            found = [moment.of(queue.inode) for moment in self.reading.queues]
+            lengths = [then.length for then in found if then is not None]
             if any(after < before for before, after in itertools.pairwise(lengths)):
                 return queue
         return None
@@ -129,37 +146,25 @@ class Symptoms:
         waiting = {(stream.local, stream.peer) for stream in self.reading.streams if not stream.inode}
         return any(stream.inode and (stream.local, stream.peer) in waiting for stream in self.reading.streams_after)
 
-    def _over_time(self, queue: Queue) -> list[Queue]:
-        found = [moment.of(queue.inode) for moment in self.reading.queues]
-        return [x for x in found if x is not None]
-
     # --- who watches the queues ---------------------------------------------------------------------------------------
 
     def overlooked(self, queue: Queue) -> str | None:
         """Why no epoll tells of the connections that wait there, although its waiters are sound; None: it does."""
-        entries = list(self._entries(queue.inode))
-        if not entries:
+        entries = [list(_entries(sample, queue.inode)) for sample in self.samples if sample.epolls]
+        if not any(entries):
             before = self.baseline.epolls if self.baseline is not None else ()
             watched = any(watch.inode == queue.inode for epoll in before for watch in epoll.watches)
             return f"no epoll watches {queue.address} any more" if watched and self._all_entries_known() else None
-        if not any(watch.armed for _, watch in entries):
+        if not any(watch.armed for found in entries for _, watch in found):
             return f"{queue.address} is watched, but not armed (a ONESHOT that was not set again)"
-        copies = [self._copies(epoll) for epoll, _ in entries]
-        if all(found and not any(found) for found in copies):
+        copies = [self._copies(epoll) for epoll, _ in entries[-1]]
+        if copies and all(found and not any(found) for found in copies):
             return f"{queue.address} has connections and is in no ready list: its edge was consumed"
         return None
 
-    def _entries(self, inode: int) -> Iterator[tuple[Epoll, Watch]]:
-        for epoll in self._epolls():
-            for watch in epoll.watches:
-                if watch.inode == inode:
-                    yield epoll, watch
-
-    def _epolls(self) -> tuple[Epoll, ...]:
-        return self.samples[-1].epolls if self.samples else ()
-
     def _all_entries_known(self) -> bool:
-        return bool(self._epolls()) and not any(epoll.omitted for epoll in self._epolls())
+        epolls = self.samples[-1].epolls
+        return bool(epolls) and not any(epoll.omitted for epoll in epolls)
 
     def _copies(self, epoll: Epoll) -> list[bool]:
         """What each copy of it said."""
@@ -167,8 +172,19 @@ class Symptoms:
         return [readable for readable in found if readable is not None]
 
 
-def _frozen(sample: Sample, process: Process) -> bool:
-    return any(x.pid == process.pid and x.frozen for x in sample.processes)
+def _frozen(sample: Sample, pid: int) -> bool:
+    return any(process.pid == pid and process.frozen for process in sample.processes)
+
+
+def _full(process: Process) -> bool:
+    return process.fds is not None and process.fd_limit is not None and process.fds >= process.fd_limit
+
+
+def _entries(sample: Sample, inode: int) -> Iterator[tuple[Epoll, Watch]]:
+    for epoll in sample.epolls:
+        for watch in epoll.watches:
+            if watch.inode == inode:
+                yield epoll, watch
 
 
 def _traces(samples: tuple[Sample, ...]) -> Iterator[Trace]:
@@ -181,8 +197,7 @@ def _traces(samples: tuple[Sample, ...]) -> Iterator[Trace]:
 
 def _loops(samples: tuple[Sample, ...], baseline: Baseline | None) -> list[Trace]:
     traces = list(_traces(samples))
-    if baseline is not None and baseline.waiters:
-        known = {(waiter.tid, waiter.started) for waiter in baseline.waiters}
-        return [trace for trace in traces if trace[-1].key in known]
+    known = {waiter.thread for waiter in baseline.waiters} if baseline is not None else set()
+    serving = [trace for trace in traces if trace[-1].key in known]
     waiting = [trace for trace in traces if any(thread.waits_in_epoll for thread in trace)]
-    return waiting or [trace for trace in traces if trace[-1].tid == trace[-1].pid]
+    return serving or waiting or [trace for trace in traces if trace[-1].tid == trace[-1].pid]
