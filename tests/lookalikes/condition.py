@@ -10,9 +10,11 @@ from __future__ import annotations
 import enum
 import itertools
 import time
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +26,7 @@ from watchdog.verdicts import Stance, ladder, stance
 
 HEALTHY_WITHIN_S = 20.0
 POLL_S = 0.1
+CHANGES = ("opened", "verdict")  # records of an incident that tell its verdict
 PERFORMED = {"nudged": Rung.NUDGE, "restarted": Rung.RESTART}
 
 
@@ -31,7 +34,7 @@ class Course(enum.StrEnum):
     """How a condition goes on."""
 
     LASTS = "lasts"  # until it is undone: judged is the verdict at the end, and once it is right it must stay
-    PASSES = "passes"  # by a remedy, or by itself: judged are the verdicts of the incident
+    PASSES = "passes"  # by a remedy, or by itself: judged is the verdict acted on, else the one that stood longest
     NOTHING = "nothing"  # nothing is wrong: judged is every verdict, and there must be no incident
 
 
@@ -124,11 +127,31 @@ class Row:
     def diagnosed(self) -> list[tuple[Verdict, Certainty]]:
         """The verdicts of its incidents, in order."""
         return [
-            (Verdict(record["detail"]["verdict"]), Certainty(record["detail"]["certainty"]))
+            _told(record)
             for incident in reversed(self.incidents)
             for record in incident["timeline"]
-            if record["kind"] in ("opened", "verdict")
+            if record["kind"] in CHANGES
         ]
+
+    def _longest(self) -> list[tuple[Verdict, Certainty]]:
+        """The one that stood longest in its incidents, if there was any."""
+        stood: Counter[tuple[Verdict, Certainty]] = Counter()
+        for incident in self.incidents:
+            changes = [record for record in incident["timeline"] if record["kind"] in (*CHANGES, "resolved")]
+            for before, after in itertools.pairwise([*changes, incident["timeline"][-1]]):
+                if before["kind"] in CHANGES:
+                    stood[_told(before)] += _ms(after) - _ms(before)
+        return [pair for pair, _ in stood.most_common(1)]
+
+    def _acted_on(self) -> list[tuple[Verdict, Certainty]]:
+        """The one that a remedy was used for, if any was: of several, the last."""
+        acted: list[tuple[Verdict, Certainty]] = []
+        for incident in reversed(self.incidents):
+            changes: list[tuple[Verdict, Certainty]] = []
+            for record in incident["timeline"]:
+                changes += [_told(record)] if record["kind"] in CHANGES else []
+                acted += changes[-1:] if record["kind"] == "acting" else []
+        return acted
 
     @property
     def judged(self) -> tuple[Verdict, Certainty]:
@@ -139,7 +162,7 @@ class Row:
                 return seen[-1]
             case Course.PASSES:
                 bad = [pair for pair in seen if pair[0] is not Verdict.HEALTHY]
-                return [*seen, *bad, *self.diagnosed][-1]  # of an operator's restart there is no incident
+                return [*seen, *bad, *self._longest(), *self._acted_on()][-1]
             case Course.NOTHING:
                 bad = [pair for pair in [*self.diagnosed, *seen] if pair[0] is not Verdict.HEALTHY]
                 wrong = [pair for pair in bad if pair[0] not in self.condition.right]
@@ -171,6 +194,14 @@ class Row:
             lines.append(f"  incident {incident['id']}")
             lines += [f"    {record['at']} {record['kind']}: {record['text']}" for record in incident["timeline"]]
         return "\n".join([*lines, self.said[-3000:]])
+
+
+def _told(record: Mapping[str, Any]) -> tuple[Verdict, Certainty]:
+    return Verdict(record["detail"]["verdict"]), Certainty(record["detail"]["certainty"])
+
+
+def _ms(record: Mapping[str, Any]) -> int:
+    return round(datetime.fromisoformat(record["at"]).timestamp() * 1000)
 
 
 def run(condition: Condition, stage: Stage, *, busy: bool = False) -> Row:
