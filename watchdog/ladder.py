@@ -24,7 +24,6 @@ from watchdog.model import (
     Certainty,
     Diagnosis,
     Event,
-    Host,
     Incident,
     Looked,
     Mode,
@@ -44,14 +43,16 @@ from watchdog.model import (
     Told,
 )
 from watchdog.restraint import (
+    ALERT_HOLDS,
     HOLDS,
+    LAST_PASSES,
     PASSES,
     Moment,
     budget_of,
     budget_spent,
     confirmed_stall,
     first,
-    settling,
+    parent_sick,
     spent,
     with_uses,
 )
@@ -60,6 +61,7 @@ from watchdog.verdicts import VERDICTS, Stance, ladder, stance
 
 REMEDIES = (Rung.NUDGE, Rung.RESTART)
 TOLD_AS = {Rung.NUDGE: RecordKind.NUDGED, Rung.RESTART: RecordKind.RESTARTED, Rung.CAPTURE: RecordKind.CAPTURED}
+NO_RIGHTS = ("NotPermitted", "YamaForbids")  # what the helper calls it (evidence/rights.py)
 FLAP_RISE = 10  # times `rise` that a service whose budget is spent must be healthy before its incident closes
 
 
@@ -94,13 +96,13 @@ def _looked(policy: Policy, state: State, event: Looked, now: float) -> Step:
                 state = _resolve(state, now, records, "")
         case Stance.SICK:
             state = _note_proof(_open(policy, state, event, now, records), event)
-            return _climb(policy, state, event.host, now, records)
+            return _climb(policy, state, event, now, records)
         case Stance.WAIT:
             since = state.tally.waiting_since
             if since is not None and now - since >= policy.start_timeout:
-                return _climb(policy, _open(policy, state, event, now, records), event.host, now, records)
+                return _climb(policy, _open(policy, state, event, now, records), event, now, records)
             if state.incident is not None:
-                state = _held(state, str(event.diagnosis.verdict))
+                state = _held(state, str(event.diagnosis.verdict), event.diagnosis.reasons[0])
     return Step(state, tuple(records))
 
 
@@ -125,13 +127,16 @@ def _enter_epoch(state: State, event: Looked, now: float, records: list[Record])
 
 
 def _count(state: State, event: Looked, now: float) -> State:
-    tally = replace(state.tally, verdict=event.diagnosis.verdict, holds=())
+    tally = replace(state.tally, verdict=event.diagnosis.verdict, holds=(), held_for="")
     if event.late:
         tally = replace(tally, unbroken_since=now)
 
     def since(moment: float | None) -> float:
         return now if moment is None else moment
 
+    # Darkness while a parent is sick is the parent's.
+    sick_parents = bool(event.host.sick_parents)
+    parents_well_since = None if sick_parents else since(tally.parents_well_since)
     match stance(event.diagnosis.verdict):
         case Stance.GOOD:
             tally = Tally(verdict=tally.verdict, good=tally.good + 1, good_since=since(tally.good_since))
@@ -141,12 +146,18 @@ def _count(state: State, event: Looked, now: float) -> State:
                 verdict=tally.verdict,
                 bad=tally.bad + 1,
                 bad_since=since(tally.bad_since),
-                unbroken_since=since(tally.unbroken_since) if event.dark else None,
+                unbroken_since=since(tally.unbroken_since) if event.dark and not sick_parents else None,
+                parents_well_since=parents_well_since,
             )
         case Stance.WAIT:
             # Darkness that was not seen is not unbroken; the bad rounds before it still count.
             tally = replace(
-                tally, good=0, good_since=None, unbroken_since=None, waiting_since=since(tally.waiting_since)
+                tally,
+                good=0,
+                good_since=None,
+                unbroken_since=None,
+                waiting_since=since(tally.waiting_since),
+                parents_well_since=parents_well_since,
             )
         case Stance.REST:
             tally = Tally(verdict=tally.verdict)
@@ -192,9 +203,12 @@ def _open(policy: Policy, state: State, event: Looked, now: float, records: list
             opened=now,
             verdict=seen.verdict,
             certainty=seen.certainty,
+            untold=bool(event.host.sick_parents),
         )
-        records.append(_tell(RecordKind.OPENED, now, incident, _text(seen), Severity.WARNING, seen))
+        records.append(_opening(incident, event, now))
         return replace(state, incident=incident)
+    state = _tell_belatedly(policy, state, event, now, records)
+    incident = state.incident or incident
     if (incident.verdict, incident.certainty) == (seen.verdict, seen.certainty):
         return state
     incident = replace(incident, verdict=seen.verdict, certainty=seen.certainty)
@@ -202,12 +216,31 @@ def _open(policy: Policy, state: State, event: Looked, now: float, records: list
     return replace(state, incident=incident)
 
 
+def _opening(incident: Incident, event: Looked, now: float) -> Record:
+    """An alert, unless the failure of a service that it depends on explains it."""
+    seen, parents = event.diagnosis, ", ".join(event.host.sick_parents)
+    if not parents:
+        return _tell(RecordKind.OPENED, now, incident, _text(seen), Severity.WARNING, seen)
+    text = f"{_text(seen)}; held back, for it depends on {parents}, not known to be well"
+    return _tell(RecordKind.OPENED, now, incident, text, None, seen)
+
+
+def _tell_belatedly(policy: Policy, state: State, event: Looked, now: float, records: list[Record]) -> State:
+    """An opening that was held back is told once its parents have been well for `settle` and it is still sick."""
+    incident, since = state.incident, state.tally.parents_well_since
+    if incident is None or not incident.untold or since is None or now - since < policy.settle:
+        return state
+    text = f"{_text(event.diagnosis)}; what it depends on is well again"
+    records.append(_tell(RecordKind.BELATED, now, incident, text, Severity.WARNING, event.diagnosis))
+    return replace(state, incident=replace(incident, untold=False))
+
+
 def _text(seen: Diagnosis) -> str:
     return f"{seen.verdict} ({seen.certainty}): {VERDICTS[seen.verdict].text}"
 
 
-def _held(state: State, reason: str) -> State:
-    return replace(state, tally=replace(state.tally, holds=(reason,)))
+def _held(state: State, reason: str, text: str) -> State:
+    return replace(state, tally=replace(state.tally, holds=(reason,), held_for=text))
 
 
 def _tell(
@@ -247,7 +280,7 @@ def due(policy: Policy, incident: Incident) -> Rung | None:
     return None
 
 
-def _climb(policy: Policy, state: State, host: Host, now: float, records: list[Record]) -> Step:
+def _climb(policy: Policy, state: State, event: Looked, now: float, records: list[Record]) -> Step:
     """Take the due rung, or say why not; a passed rung makes the next one due in the same step."""
     while state.incident is not None:
         incident = _half_open(policy, state.incident, now, records)
@@ -255,9 +288,9 @@ def _climb(policy: Policy, state: State, host: Host, now: float, records: list[R
         if rung is None:
             incident = _remind(policy, incident, now, records)
             return Step(replace(state, incident=incident), tuple(records))
-        moment = Moment(policy, replace(state, incident=incident), incident, rung, host, now)
+        moment = Moment(policy, replace(state, incident=incident), incident, rung, event.host, now, event.outlook)
         if rung is Rung.ALERT:
-            if (held := first((settling,), moment)) is not None:
+            if (held := first(ALERT_HOLDS, moment)) is not None:
                 return _hold(moment, *held, records)
             state = replace(state, incident=_alert(policy, incident, now, records))
             continue
@@ -266,6 +299,9 @@ def _climb(policy: Policy, state: State, host: Host, now: float, records: list[R
             continue
         if (held := first(HOLDS, moment)) is not None:
             return _hold(moment, *held, records)
+        if (passed := first(LAST_PASSES, moment)) is not None:
+            state = replace(state, incident=_pass(moment, *passed, records))
+            continue
         if policy.mode is Mode.OBSERVE:
             state = replace(state, incident=_pass(moment, "observed", 'mode is "observe"', records))
             continue
@@ -287,17 +323,23 @@ def _hold(m: Moment, reason: str, text: str, records: list[Record]) -> Step:
         incident = replace(incident, held=(*incident.held, reason))
         record = _tell(RecordKind.HELD, m.now, incident, f"{m.rung} waits: {text}", None)
         records.append(replace(record, detail={**record.detail, "rung": str(m.rung), "reason": reason}))
-    if incident.told is None and m.now - incident.opened >= m.policy.cool_off:
+    silent = reason == parent_sick.__name__  # its parent's own incident is told
+    if not silent and incident.told is None and m.now - incident.opened >= m.policy.cool_off:
         told = f"{incident.verdict} since {format_duration(m.now - incident.since)}, and {m.rung} still waits: {text}"
         records.append(_tell(RecordKind.ESCALATED, m.now, incident, told, Severity.CRITICAL))
         incident = replace(incident, told=m.now)
     incident = _remind(m.policy, incident, m.now, records)
-    return Step(_held(replace(m.state, incident=incident), reason), tuple(records))
+    return Step(_held(replace(m.state, incident=incident), reason, text), tuple(records))
 
 
 def _pass(m: Moment, reason: str, text: str, records: list[Record]) -> Incident:
     flaps = m.incident.budget_spent or reason == budget_spent.__name__
-    incident = replace(m.incident, tried=_tried(m.policy, m.incident, m.rung), budget_spent=flaps)
+    incident = replace(
+        m.incident,
+        tried=_tried(m.policy, m.incident, m.rung),
+        budget_spent=flaps,
+        passed=tuple(dict.fromkeys((*m.incident.passed, f"{m.rung}: {reason}"))),
+    )
     said = f"would {m.rung}" if reason == "observed" else f"{m.rung} passed over"
     record = _tell(RecordKind.PASSED, m.now, incident, f"{said}: {text}", None)
     records.append(replace(record, detail={**record.detail, "rung": str(m.rung), "reason": reason}))
@@ -336,7 +378,7 @@ def _half_open(policy: Policy, incident: Incident, now: float, records: list[Rec
         return replace(incident, exhausted=now)
     if now - incident.exhausted < policy.cool_off:
         return incident
-    incident = replace(incident, tried=(), exhausted=None, held=())
+    incident = replace(incident, tried=(), exhausted=None, held=(), passed=(), powerless=False)
     records.append(_tell(RecordKind.RETRYING, now, incident, "the cool-off is over: one more climb", None))
     return incident
 
@@ -358,7 +400,9 @@ def _resolve(state: State, now: float, records: list[Record], ended: str) -> Sta
     by = incident.performed[-1] if incident.performed and not ended else None
     how = ended or (f"healed by {by}" if by is not None else "recovered by itself")
     text = f"{how} after {format_duration(healthy_at - incident.since)}"
-    record = _tell(RecordKind.RESOLVED, now, incident, text, Severity.INFO)
+    silent = incident.untold and not incident.performed
+    text += "; told to nobody, for it went with what it depends on" if silent else ""
+    record = _tell(RecordKind.RESOLVED, now, incident, text, None if silent else Severity.INFO)
     detail = {**record.detail, "recovery_s": healthy_at - incident.since, "rung": str(by) if by is not None else "none"}
     detail["ended"] = ended
     records.append(replace(record, detail=detail))
@@ -390,11 +434,17 @@ def _performed(policy: Policy, state: State, event: Performed, now: float) -> St
         proven=incident.proven or (done and event.rung is Rung.NUDGE and confirmed_stall(incident)),
         acted=state.pending.at if done else incident.acted,
         answered=incident.answered and not done,
+        powerless=incident.powerless or _lacks_rights(event),
     )
     text = f"{event.rung} {event.outcome}: {event.reason}"
     record = _tell(TOLD_AS[event.rung], now, incident, text, _severity(event))
     detail = {**record.detail, **event.detail, "rung": str(event.rung), "outcome": str(event.outcome)}
     return Step(replace(state, incident=incident, pending=None), (replace(record, detail=detail),))
+
+
+def _lacks_rights(event: Performed) -> bool:
+    skipped = event.detail.get("skipped", ())
+    return event.outcome is Outcome.REFUSED and any(each.get("refusal") in NO_RIGHTS for each in skipped)
 
 
 def _severity(event: Performed) -> Severity:

@@ -228,6 +228,7 @@ class Policy:
     reminder: Seconds = 14400.0  # between two reminders of an open incident
     budget: Budgets = Budgets()
     ladder: Mapping[Verdict, tuple[Rung, ...]] = field(default_factory=dict)  # instead of a verdict's own
+    depends_on: tuple[str, ...] = ()  # services of which the failure explains this one's
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,6 +242,7 @@ class Host:
     others_looked: float | None = None  # when the guard that looked longest ago did so; None: there is no other
     restarting: str = ""  # the service that a restart is under way for
     hold_file: bool = False  # /etc/epoll-watchdog/hold exists
+    sick_parents: tuple[str, ...] = ()  # services it depends on that are not known to be well
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -283,6 +285,7 @@ class Looked:
     dark: bool = True
     parked: bool = False  # all that is proven has the form *parked*: a second nudge would do no more than the first
     answered: float | None = None  # when the first good answer came since the last remedy began
+    outlook: RestartOutlook | None = None  # asked for while a restart may come
 
 
 class Outcome(enum.StrEnum):
@@ -376,6 +379,9 @@ class Incident:
     parked: bool = False  # the last proof had the form *parked* alone
     acted: float | None = None  # when the last remedy was decided
     answered: bool = False  # the first good answer after it was told
+    passed: tuple[str, ...] = ()  # the rungs that were passed over, with the reason's word: "restart: start_limit"
+    powerless: bool = False  # the helper has told that it lacks the rights to nudge
+    untold: bool = False  # its opening is held back: a service that it depends on was sick
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -390,6 +396,8 @@ class Tally:
     unbroken_since: float | None = None  # as bad_since, but begun anew by every late answer
     waiting_since: float | None = None  # since when the verdict has been one that only waits
     holds: tuple[str, ...] = ()  # what keeps the due rung waiting, now
+    held_for: str = ""  # the same in a clause
+    parents_well_since: float | None = None  # of the bad rounds, the first in which no parent was sick any more
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -427,6 +435,7 @@ class RecordKind(enum.StrEnum):
     PAUSED = "paused"
     RESUMED = "resumed"
     ACKNOWLEDGED = "acknowledged"
+    BELATED = "belated"  # an opening that was held back is told now
     RESOLVED = "resolved"
 
 

@@ -1,7 +1,8 @@
 """Why a rung is passed over, and why it waits. Pure; a function's name is the reason's word, its docstring its row.
 
-A *pass* skips a rung that cannot be taken: it is recorded, and the ladder climbs past it. A *hold* keeps a rung
-waiting: it is recorded once, and the rung is still due. Holds keep remedies waiting; of an alert only `settling` does.
+A *pass* skips a rung that cannot be taken: it is recorded, and the ladder climbs past it. What may pass by itself while
+the rung waits is asked last, when nothing holds the rung any more (`LAST_PASSES`). A *hold* keeps a rung waiting: it is
+recorded once, and the rung is still due. Holds keep remedies waiting; of an alert only those in `ALERT_HOLDS` do.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from watchdog import budget
-from watchdog.model import Budget, Certainty, Host, Incident, Mode, Policy, Rung, State, Verdict
+from watchdog.model import Budget, Certainty, Host, Incident, Mode, Policy, RestartOutlook, Rung, State, Verdict
 from watchdog.settings import format_duration
 
 DRASTIC = (Rung.CAPTURE, Rung.RESTART)  # a capture comes only where a restart would
@@ -26,6 +27,7 @@ class Moment:
     rung: Rung
     host: Host
     now: float
+    outlook: RestartOutlook | None = None
 
 
 Reason = Callable[[Moment], str | None]
@@ -58,7 +60,30 @@ def parked_elsewhere(m: Moment) -> str | None:
     return "its thread waits on an epoll that watches nothing, and a nudge did not bring it back"
 
 
-PASSES: tuple[Reason, ...] = (mode_forbids, budget_spent, never_healthy, parked_elsewhere)
+def rights(m: Moment) -> str | None:
+    """The helper has told, in this climb, that it lacks the rights to nudge: it would lack them again."""
+    return "the helper lacks the rights for it" if m.rung is Rung.NUDGE and m.incident.powerless else None
+
+
+def blast_radius(m: Moment) -> str | None:
+    """A restart would take along active units that `also_restarts` does not name."""
+    if m.rung not in DRASTIC or m.outlook is None or not m.outlook.takes_along:
+        return None
+    return f"a restart would restart {', '.join(m.outlook.takes_along)} too; allow it in also_restarts"
+
+
+PASSES: tuple[Reason, ...] = (mode_forbids, budget_spent, never_healthy, parked_elsewhere, rights, blast_radius)
+
+
+def start_limit(m: Moment) -> str | None:
+    """systemd's start limit is reached: a restart would stop the unit, and not start it."""
+    if m.rung not in DRASTIC or m.outlook is None or not 0 < m.outlook.burst <= m.outlook.starts:
+        return None
+    used = f"{m.outlook.starts} of {m.outlook.burst} starts within {format_duration(m.outlook.interval)}"
+    return f"systemd's start limit: the unit has used {used}; a restart would only stop it"
+
+
+LAST_PASSES: tuple[Reason, ...] = (start_limit,)
 
 
 def settling(m: Moment) -> str | None:
@@ -108,7 +133,34 @@ def restart_running(m: Moment) -> str | None:
     return f"{m.host.restarting} is being restarted"
 
 
-HOLDS: tuple[Reason, ...] = (settling, paused, too_many_sick, not_dark_long, others_unseen, restart_running)
+def job_queued(m: Moment) -> str | None:
+    """Somebody else's job is queued for the unit: it comes first."""
+    if m.rung not in DRASTIC or m.outlook is None or m.outlook.job is None:
+        return None
+    return f"a {m.outlook.job} job of somebody else's is queued for the unit"
+
+
+def parent_sick(m: Moment) -> str | None:
+    """A service that it depends on is sick: no restart of this one cures that, nor is there anything new to tell."""
+    parents = ", ".join(m.host.sick_parents)
+    # An alert waits where the opening was held back, for that is told first.
+    waits = m.incident.untold if m.rung is Rung.ALERT else m.rung in DRASTIC and bool(parents)
+    if not waits:
+        return None
+    return f"it depends on {parents}, not known to be well" if parents else "what it depends on has just become well"
+
+
+HOLDS: tuple[Reason, ...] = (
+    settling,
+    paused,
+    too_many_sick,
+    parent_sick,
+    not_dark_long,
+    others_unseen,
+    restart_running,
+    job_queued,
+)
+ALERT_HOLDS: tuple[Reason, ...] = (settling, parent_sick)
 
 
 def first(reasons: tuple[Reason, ...], moment: Moment) -> tuple[str, str] | None:

@@ -19,6 +19,7 @@ from watchdog.model import (
     Policy,
     Record,
     RecordKind,
+    RestartOutlook,
     Resumed,
     Rung,
     State,
@@ -38,6 +39,7 @@ class Story:
     actions: list[Action] = field(default_factory=list)
     epoch: Epoch = EPOCH
     host: Host = field(default_factory=Host)
+    outlook: RestartOutlook | None = None
     outcomes: dict[Rung, Outcome] = field(default_factory=dict)
 
     def event(self, event: Event) -> Action | None:
@@ -78,6 +80,7 @@ class Story:
                 host=self.host,
                 round_id=round_id,
                 dark=dark,
+                outlook=self.outlook,
             )
             action = self.event(looked)
             if action is not None:

@@ -13,6 +13,7 @@ from watchdog.model import (
     Observation,
     Plane,
     Policy,
+    RestartOutlook,
     Road,
     Round,
     Strength,
@@ -52,6 +53,8 @@ def seen(
     host: Host | None = None,
     round_id: str = "r",
     dark: bool = True,
+    outlook: RestartOutlook | None = None,
 ) -> Looked:
     """A round with this verdict."""
-    return Looked(round_id, Diagnosis(verdict, certainty, ("because",)), epoch, late, host or Host(), dark)
+    diagnosis = Diagnosis(verdict, certainty, ("because",))
+    return Looked(round_id, diagnosis, epoch, late, host or Host(), dark, outlook=outlook)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -24,6 +24,7 @@ from watchdog.model import (
     Policy,
     Record,
     RecordKind,
+    RestartOutlook,
     Resumed,
     Rung,
     State,
@@ -39,6 +40,15 @@ Hosts = st.builds(
     others_looked=st.none() | st.floats(0, 5000),
     restarting=st.sampled_from(["", "", "redis"]),
     hold_file=st.sampled_from([False, False, False, True]),
+    sick_parents=st.sampled_from([(), (), (), ("redis",)]),
+)
+Outlooks = st.none() | st.builds(
+    RestartOutlook,
+    job=st.sampled_from([None, None, None, "restart"]),
+    takes_along=st.sampled_from([(), (), (), ("app.service",)]),
+    starts=st.integers(0, 5),
+    burst=st.sampled_from([0, 5]),
+    interval=st.just(10.0),
 )
 Verdicts = st.sampled_from([Verdict.EPOLL_STALL] * 6 + [Verdict.HUNG] * 3 + [Verdict.HEALTHY] * 3 + list(Verdict))
 Policies = st.builds(
@@ -92,7 +102,7 @@ class Life:
             case Looked(diagnosis=diagnosis, late=late) if self.state.pending is None:
                 sick = stance(diagnosis.verdict) is Stance.SICK
                 new = event.epoch not in (None, self.state.epoch)
-                if not sick:
+                if not sick or event.host.sick_parents:
                     self.unbroken_since = None
                 elif late or new or self.unbroken_since is None:
                     self.unbroken_since = self.now
@@ -127,7 +137,8 @@ class Life:
             "nothing is done in grace, when blind, stopped or healthy"
         )
         self.acts.append((self.now, rung))
-        limit = self.policy.budget.nudge if rung is Rung.NUDGE else self.policy.budget.restart
+        limits = self.policy.budget
+        limit = {Rung.NUDGE: limits.nudge, Rung.CAPTURE: limits.capture, Rung.RESTART: limits.restart}[rung]
         recent = [at for at, acted in self.acts if acted is rung and self.now - at < limit.interval]
         assert len(recent) <= limit.burst, "no rung beyond its budget"
         if rung is Rung.RESTART:
@@ -140,6 +151,11 @@ class Life:
         nudges_first = rungs[: rungs.index(Rung.RESTART)].count(Rung.NUDGE)
         assert incident.tried.count(Rung.NUDGE) >= nudges_first, "no restart before a due nudge"
         assert not event.host.restarting, "one restart at a time"
+        assert not event.host.sick_parents, "no restart while a service that it depends on is sick"
+        outlook = event.outlook
+        assert outlook is None or outlook.job is None, "no restart into somebody else's job"
+        assert outlook is None or not outlook.takes_along, "no restart that takes others along"
+        assert outlook is None or not 0 < outlook.burst <= outlook.starts, "no restart into the start limit"
         proven = event.diagnosis.certainty is Certainty.CONFIRMED and event.diagnosis.verdict is Verdict.EPOLL_STALL
         assert self.unbroken_since is not None
         assert (
@@ -157,6 +173,7 @@ def happenings(draw: st.DrawFn) -> Callable[[Life], None]:
     epoch, host, late = draw(st.none() | Epochs), draw(Hosts), draw(st.integers(0, 9)) == 0
     outcome, order = draw(st.sampled_from(Outcome)), draw(st.sampled_from(Order))
     until = draw(st.none() | st.floats(0, 100))
+    outlook = draw(Outlooks)
 
     def happen(life: Life) -> None:
         if life.state.pending is not None and choice != 0:
@@ -170,7 +187,8 @@ def happenings(draw: st.DrawFn) -> Callable[[Life], None]:
         else:
             for number in range(times):
                 round_id = f"{life.now}.{number}.{len(life.records)}"
-                life.run(seen(verdict, certainty=certainty, epoch=epoch, late=late, host=host, round_id=round_id))
+                looked = seen(verdict, certainty=certainty, epoch=epoch, late=late, host=host, round_id=round_id)
+                life.run(replace(looked, outlook=outlook))
                 life.now += min(pause, 5.0)
 
     return happen
