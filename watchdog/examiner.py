@@ -39,6 +39,7 @@ LEARN_EVERY = 300.0  # s, from then on
 TOUCH_EVERY = 1.0  # s at least between two polls of copies
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a listener on all addresses is reached by, from here
 
+Place = tuple[int, str | tuple[str, int]]  # a family, and an address as connect(2) takes it
 Ours = Callable[[Queue], int]  # how many connections of our probes may wait there
 
 
@@ -79,7 +80,7 @@ class Examiner:
         self._inodes: frozenset[int] = frozenset()  # of the service's sockets
         self.abroad = 0  # the PID to look through into the service's network namespace, where that is another one
         self._earlier: deque[Reading] = deque(maxlen=KEPT)
-        self._made: Counter[int] = Counter()  # connections of this reader that may still wait, by listener
+        self._made: Counter[Place] = Counter()  # connections of this reader that may still wait there
         self._touched = float("-inf")
         self._unlisted: tuple[Lack, ...] = ()  # what the last reading of queues lacked
 
@@ -100,9 +101,8 @@ class Examiner:
         at = self._clock.now()
         self._unlisted = listening.lacks
         found = tuple(queue for queue in listening.queues if self._is_ours(queue))
-        for queue in found:
-            if not queue.length:
-                self._made.pop(queue.inode, None)
+        for place in {_place(queue) for queue in found} - {_place(queue) for queue in found if queue.length}:
+            self._made.pop(place, None)
         return Queues(at, found)
 
     def _is_ours(self, queue: Queue) -> bool:
@@ -186,13 +186,17 @@ class Examiner:
         return tuple(samples), ()
 
     def _connect(self, queues: Queues, ours: Ours, connections: contextlib.ExitStack) -> None:
-        """One connection to each listener before which some wait: a thread that is sound wakes, or takes them."""
-        for queue in () if self.abroad else queues.queues:
-            if not queue.length or queue.full or ours(queue) + self._made[queue.inode] >= MOST_OURS:
-                continue
-            with contextlib.suppress(OSError):
-                connections.enter_context(_connection(queue))
-                self._made[queue.inode] += 1
+        """One connection to each place where some wait: a thread that is sound wakes, or takes them.
+
+        Several listeners may share a place (SO_REUSEPORT), and the kernel chooses one: they share the count, too.
+        """
+        full = {_place(queue) for queue in queues.queues if queue.full}
+        waiting = {_place(queue): queue for queue in queues.queues if queue.length}
+        for place, queue in () if self.abroad else waiting.items():
+            if place not in full and ours(queue) + self._made[place] < MOST_OURS:
+                with contextlib.suppress(OSError):
+                    connections.enter_context(_connection(*place))
+                    self._made[place] += 1
 
     # --- what is known ------------------------------------------------------------------------------------------------
 
@@ -223,14 +227,13 @@ class Examiner:
             self.baseline = learn(self.baseline, samples)
 
 
-def _connection(queue: Queue) -> socket.socket:
+def _connection(family: int, address: str | tuple[str, int]) -> socket.socket:
     """A connection to a listener of this host, made or under way. Raises `OSError`."""
-    family, place = _place(queue)
     made = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
     try:
-        made.connect(place)
+        made.connect(address)
     except BlockingIOError:
-        if queue.family is Family.UNIX:  # its backlog is full
+        if family == socket.AF_UNIX:  # its backlog is full
             made.close()
             raise
     except BaseException:
@@ -239,7 +242,7 @@ def _connection(queue: Queue) -> socket.socket:
     return made
 
 
-def _place(queue: Queue) -> tuple[int, str | tuple[str, int]]:
+def _place(queue: Queue) -> Place:
     """The family and address by which a listener is reached from here."""
     if queue.family is Family.UNIX:
         abstract = queue.address.startswith("@")

@@ -178,7 +178,8 @@ class Look:
         if attempt.task.done():
             found = attempt.task.result()
             if found.kind is Kind.ALIVE and self.roads[name].plane is Plane.SOCKET:
-                self._latencies[name].append(found.latency)
+                if name not in self._waiting:  # else it tells how long it was dark, not how slow it usually is
+                    self._latencies[name].append(found.latency)
                 self._note_answer()
             return found
         overdue = attempt.until <= now

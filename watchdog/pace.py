@@ -37,11 +37,13 @@ def _suspect(policy: Policy) -> float:
 
 
 def late_after(latencies: Collection[float]) -> float:
-    """From when a probe is late, in seconds: three times the 99th percentile of its answers, and 50 ms at least."""
-    if not latencies:
-        return LATE_AT_LEAST
+    """From when a probe is late, in seconds: three times the 99th percentile of its answers, and 50 ms at least.
+
+    Of two answers or more the slowest does not count: one pause must not make us blind for the next hundred answers.
+    """
     ordered = sorted(latencies)
-    return max(LATE_AT_LEAST, LATE_TIMES * ordered[min(len(ordered) - 1, len(ordered) * 99 // 100)])
+    usual = ordered[(len(ordered) - 1) * 99 // 100] if ordered else 0.0
+    return max(LATE_AT_LEAST, LATE_TIMES * usual)
 
 
 RULES: tuple[Rule, ...] = (exhausted, sick, suspect)

@@ -74,6 +74,7 @@ async def _look_at_service(config: Path, service: Service, ledger: Path) -> Find
             now=clock.now(),
             policy=service.policy,
             roads=look.roads,
+            asked=look.asked,
             round=seen.round,
             epoch=seen.epoch,
             age=seen.age,
