@@ -129,8 +129,9 @@ def _check_asleep(waiting: Waiting) -> None:
             raise No(f"{name} is traced")
         if any(thread.finite for thread in trace):
             raise No(f"{name} waits with a time-out: it heals itself")
-        if not all(thread.waits_in_epoll and thread.wchan in EPOLL_SLEEP for thread in trace):
-            raise No(f"{name} does not sleep where epoll_wait sleeps, but in {trace[-1].wchan or 'an unknown place'}")
+        for thread in trace:
+            if not thread.waits_in_epoll or thread.wchan not in EPOLL_SLEEP:
+                raise No(f"{name} does not sleep where epoll_wait sleeps, but in {thread.wchan or 'an unknown place'}")
 
 
 def _check_processes(stretch: Stretch, pids: set[int]) -> None:
