@@ -25,6 +25,7 @@ from watchdog.model import (
     Plane,
     Policy,
     Record,
+    RestartOutlook,
     Road,
     Round,
     Rung,
@@ -65,6 +66,7 @@ class World:
     pid: int = 100
     nudge_heals: bool = True
     restart_heals: bool = True
+    outlook: RestartOutlook | None = None
     start_fails: bool = False
     operator_stops_at: float = float("inf")
     nudges: int = 0
@@ -190,6 +192,9 @@ class Around:
 
     def pressure(self, service: Service, epoch: Epoch | None) -> Pressure | None:
         return None
+
+    async def outlook(self, service: Service) -> RestartOutlook | None:
+        return self.world.outlook
 
     def advisories(self) -> tuple[Advisory, ...]:
         return ()

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,8 +13,10 @@ from watchdog.board import Board
 from watchdog.config import Channel, Config, Http
 from watchdog.guard import Guard
 from watchdog.metrics import Metrics
-from watchdog.model import Record, RecordKind, Severity, Verdict
+from watchdog.model import Certainty, Diagnosis, Record, RecordKind, RestartOutlook, Severity, Verdict
+from watchdog.outlook import Outlooks
 from watchdog.store import Store, StoreUnwritable
+from watchdog.target import Target
 from watchdog.web.view import Unavailable
 
 
@@ -117,6 +119,84 @@ def test_the_pressure_is_read_for_each_service_and_forgotten_with_it(board: Boar
     redis = guard(board, world, "redis").service
     board.pressure(redis, None)
     assert set(board._meters) == {"redis"}
+
+
+def child(board: Board, world: World, *parents: str) -> Guard:
+    """A guard of a service that depends on others."""
+    made = guard(board, world, "web")
+    made.service = replace(made.service, policy=replace(made.service.policy, depends_on=parents))
+    return made
+
+
+@pytest.mark.parametrize(
+    ("verdict", "explains"),
+    [
+        (Verdict.EPOLL_STALL, True),
+        (Verdict.DEAD, True),
+        (Verdict.STOPPED, True),
+        (Verdict.STARTING, True),
+        (Verdict.HEALTHY, False),
+        (Verdict.WITNESS_LOST, False),
+        (Verdict.BLIND, False),
+        (Verdict.UNSETTLED, False),
+    ],
+)
+def test_a_parent_is_sick_by_its_last_verdict(board: Board, world: World, verdict: Verdict, explains: bool) -> None:
+    child(board, world, "redis", "mail")
+    guard(board, world, "redis").diagnosis = Diagnosis(verdict, Certainty.SUSPECTED, ("because",))
+    guard(board, world, "mail")
+    assert board.host("web").sick_parents == (("redis",) if explains else ())
+    assert board.host("redis").sick_parents == ()
+
+
+def test_a_parent_is_sick_until_its_incident_ends(board: Board, world: World) -> None:
+    child(board, world, "redis")
+    redis = guard(board, world, "redis", sick().look(Verdict.HEALTHY))
+    redis.diagnosis = Diagnosis(Verdict.HEALTHY, Certainty.SUSPECTED, ("well",))
+    assert board.host("web").sick_parents == ("redis",)
+    redis.state = sick().healthy().state
+    assert board.host("web").sick_parents == ()
+
+
+async def test_a_parent_that_was_not_looked_at_since_is_not_known_to_be_well(board: Board, world: World) -> None:
+    web, redis = child(board, world, "redis"), guard(board, world, "redis")
+    await redis.turn()
+    web.state = Story(now=world.now + 1).healthy().look(Verdict.HUNG).state
+    assert board.host("web").sick_parents == ("redis",)
+    world.now += 5
+    await redis.turn()
+    assert board.host("web").sick_parents == ()
+
+
+def test_a_parent_that_is_not_guarded_any_more_holds_nothing(board: Board, world: World) -> None:
+    child(board, world, "redis")
+    assert board.host("web").sick_parents == ()
+
+
+class Foreseen(Outlooks):
+    """Every restart would reach the start limit."""
+
+    def __init__(self) -> None:
+        pass
+
+    async def of(self, unit: str, also_restarts: Sequence[str]) -> RestartOutlook:
+        return RestartOutlook(starts=1, burst=1, interval=10.0)
+
+
+@pytest.mark.parametrize(
+    ("target", "asked"),
+    [
+        (Target(unit="web.service"), True),
+        (Target(pidfile="/run/web.pid"), False),
+        (Target(unit="web.service", restart_command=("/usr/bin/restart-it",)), False),
+    ],
+)
+async def test_only_of_a_unit_that_systemd_restarts_the_outlook_is_asked(
+    board: Board, target: Target, asked: bool
+) -> None:
+    board.outlooks = Foreseen()
+    outlook = await board.outlook(replace(SERVICE, target=target))
+    assert (outlook is not None) == asked
 
 
 def test_the_hold_file_is_seen(board: Board, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from tests.simulated import SERVICE, Around, SimulatedHands, SimulatedLook, World
 from watchdog.guard import Guard
 from watchdog.look import Seen
-from watchdog.model import Action, Performed, RecordKind
+from watchdog.model import Action, Performed, RecordKind, RestartOutlook
 from watchdog.store import Store
 
 
@@ -104,6 +104,18 @@ async def test_a_fault_in_a_remedy_is_its_outcome_and_the_guard_goes_on(
     await live(guard, world, 60)
     assert guard.state.pending is None
     assert [record.kind for record in around.records if record.severity is not None][-1] is RecordKind.ESCALATED
+    await store.close()
+
+
+async def test_a_restart_that_systemd_would_refuse_is_not_asked_for(
+    tmp_path: Path, world: World, around: Around
+) -> None:
+    world.outlook = RestartOutlook(takes_along=("app.service",))
+    store = Store(tmp_path, world.clock)
+    guard = Guard(SERVICE, SimulatedLook(world), SimulatedHands(world), store, world.clock, around)  # type: ignore[arg-type]
+    await live(guard, world, 60)
+    passed = [record.detail["reason"] for record in around.records if record.kind is RecordKind.PASSED]
+    assert (world.nudges, world.restarts, passed) == (2, 0, ["blast_radius"])
     await store.close()
 
 

@@ -18,7 +18,8 @@ from watchdog.evidence.pressure import HostMeter, Meter
 from watchdog.guard import Guard
 from watchdog.heart import notify
 from watchdog.metrics import Metrics
-from watchdog.model import Epoch, Host, Record, Verdict
+from watchdog.model import Epoch, Host, Record, RestartOutlook, Verdict
+from watchdog.outlook import Outlooks
 from watchdog.reading import Advisory, Pressure
 from watchdog.store import Letter, Store, StoreUnwritable
 from watchdog.views import incident_view, service_view
@@ -47,6 +48,7 @@ class Board:
         self.lag: Callable[[], float] = lambda: 0.0
         self.wake_couriers: Callable[[], None] = lambda: None
         self.meter = HostMeter(clock.now)
+        self.outlooks: Outlooks | None = None
         self.kernel: tuple[Advisory, ...] = ()
         self._meters: dict[str, Meter] = {}
         self._store = store
@@ -72,6 +74,20 @@ class Board:
             others_looked=min(looks, default=None),
             restarting=self._restarting if self._restarting != service else "",
             hold_file=_exists(HOLD_FILE),
+            sick_parents=self._sick_parents(service),
+        )
+
+    def _sick_parents(self, service: str) -> tuple[str, ...]:
+        """Those it depends on that are not known to be well, as one not looked at since this one's first bad round."""
+        if service not in self.guards:
+            return ()
+        child = self.guards[service]
+        since = child.state.tally.bad_since
+        parents = [self.guards[name] for name in child.service.policy.depends_on if name in self.guards]
+        return tuple(
+            parent.service.name
+            for parent in parents
+            if parent.sick or (since is not None and (parent.seen is None or parent.seen.round.ended < since))
         )
 
     @staticmethod
@@ -87,6 +103,13 @@ class Board:
         self._meters = {name: meter for name, meter in self._meters.items() if name in self.guards}
         meter = self._meters.setdefault(service.name, Meter(self.meter, self._clock.now))
         return meter.read(service.target.unit, epoch)
+
+    async def outlook(self, service: Service) -> RestartOutlook | None:
+        """What would come of a restart of its unit; None where it has none, or nobody tells."""
+        target = service.target
+        if self.outlooks is None or target.unit is None or target.restart_command:
+            return None
+        return await self.outlooks.of(target.unit, target.also_restarts)
 
     def advisories(self) -> tuple[Advisory, ...]:
         """What is known of the running kernel."""

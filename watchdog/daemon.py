@@ -37,6 +37,7 @@ from watchdog.heart import Heart, notify
 from watchdog.look import Look, listeners
 from watchdog.metrics import Metrics
 from watchdog.model import State
+from watchdog.outlook import Outlooks
 from watchdog.probes import PROBES
 from watchdog.store import Store, StoreUnwritable
 from watchdog.systemd import Units
@@ -71,6 +72,7 @@ class Daemon:
         self._board.lag = lambda: self._heart.lag
         self._board.wake_couriers = self._wake_couriers
         self._units = Units()
+        self._board.outlooks = Outlooks(self._units)
         self._diag = SockDiag()
         self._tripwire = Tripwire(self._board.guards, self._diag, self._clock, self._metrics.queues)
         self._posts: dict[str, Post] = {}

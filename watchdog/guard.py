@@ -31,6 +31,7 @@ from watchdog.model import (
     Outcome,
     Performed,
     Record,
+    RestartOutlook,
     Resumed,
     Road,
     Rung,
@@ -42,6 +43,7 @@ from watchdog.pace import plan
 from watchdog.reading import Advisory, Form, Pressure, Queues
 from watchdog.sight import look_at
 from watchdog.store import Entry, Letter, Store, StoreUnwritable
+from watchdog.verdicts import Stance, stance
 
 LOADS = 3  # tries to read the state at the start; a disk that is busy at boot answers the second or third
 log = logging.getLogger(__name__)
@@ -64,6 +66,10 @@ class Surroundings(Protocol):
 
     def pressure(self, service: Service, epoch: Epoch | None) -> Pressure | None:
         """How scarce the host and the service's cgroup are, now."""
+        ...
+
+    async def outlook(self, service: Service) -> RestartOutlook | None:
+        """What would come of a restart of its unit; None where it has none, or nobody tells."""
         ...
 
     def advisories(self) -> tuple[Advisory, ...]:
@@ -125,6 +131,20 @@ class Guard:
         """Of its probes."""
         return self._look.roads
 
+    @property
+    def sick(self) -> bool:
+        """Whether its failure may explain that of a service which depends on it: until it is healthy again.
+
+        So it is with an incident open, and by its last verdict: sick, stopped, starting. Not where only its witness is
+        lost, for then it serves; and where the watchdog itself can't see, only the incident tells.
+        """
+        verdict = None if self.diagnosis is None else self.diagnosis.verdict
+        if verdict is Verdict.WITNESS_LOST:
+            return False
+        if self.state.incident is not None or verdict is Verdict.STARTING:
+            return True
+        return verdict is not None and stance(verdict) in (Stance.SICK, Stance.REST)
+
     def queues(self, listening: Listening | None = None) -> Queues:
         """Its accept queues now, out of a dump of all listeners, if there is one."""
         return self._look.examiner.queues(listening)
@@ -182,6 +202,7 @@ class Guard:
         self.seen, self.diagnosis = seen, diagnosis
         late = case.late_answer is not None and case.late_answer != self._late_told
         self._late_told = case.late_answer
+        ahead = ladder.restart_ahead(self.service.policy, self.state, self.diagnosis.verdict)
         looked = Looked(
             round_id=seen.round.id,
             diagnosis=diagnosis,
@@ -191,6 +212,7 @@ class Guard:
             dark=look_at(case).dark,
             parked=bool(case.proofs) and all(proof.form is Form.PARKED for proof in case.proofs),
             answered=self._look.answered if self._acted is not None else None,
+            outlook=await self._around.outlook(self.service) if ahead else None,
         )
         await self.apply(looked, case)
         self.next_round = plan(self.service.policy, self.state, began, self._clock.now())

@@ -41,6 +41,7 @@ from watchdog.model import (
     Step,
     Tally,
     Told,
+    Verdict,
 )
 from watchdog.restraint import (
     ALERT_HOLDS,
@@ -52,7 +53,6 @@ from watchdog.restraint import (
     budget_spent,
     confirmed_stall,
     first,
-    parent_sick,
     spent,
     with_uses,
 )
@@ -280,6 +280,12 @@ def due(policy: Policy, incident: Incident) -> Rung | None:
     return None
 
 
+def restart_ahead(policy: Policy, state: State, verdict: Verdict) -> bool:
+    """Whether a restart, or the capture before it, may yet come in the open incident, if this is its verdict."""
+    incident = state.incident
+    return incident is not None and ladder(policy, verdict).count(Rung.RESTART) > incident.tried.count(Rung.RESTART)
+
+
 def _climb(policy: Policy, state: State, event: Looked, now: float, records: list[Record]) -> Step:
     """Take the due rung, or say why not; a passed rung makes the next one due in the same step."""
     while state.incident is not None:
@@ -323,8 +329,7 @@ def _hold(m: Moment, reason: str, text: str, records: list[Record]) -> Step:
         incident = replace(incident, held=(*incident.held, reason))
         record = _tell(RecordKind.HELD, m.now, incident, f"{m.rung} waits: {text}", None)
         records.append(replace(record, detail={**record.detail, "rung": str(m.rung), "reason": reason}))
-    silent = reason == parent_sick.__name__  # its parent's own incident is told
-    if not silent and incident.told is None and m.now - incident.opened >= m.policy.cool_off:
+    if incident.told is None and m.now - incident.opened >= m.policy.cool_off:
         told = f"{incident.verdict} since {format_duration(m.now - incident.since)}, and {m.rung} still waits: {text}"
         records.append(_tell(RecordKind.ESCALATED, m.now, incident, told, Severity.CRITICAL))
         incident = replace(incident, told=m.now)
@@ -400,7 +405,7 @@ def _resolve(state: State, now: float, records: list[Record], ended: str) -> Sta
     by = incident.performed[-1] if incident.performed and not ended else None
     how = ended or (f"healed by {by}" if by is not None else "recovered by itself")
     text = f"{how} after {format_duration(healthy_at - incident.since)}"
-    silent = incident.untold and not incident.performed
+    silent = incident.untold and incident.told is None and not incident.performed
     text += "; told to nobody, for it went with what it depends on" if silent else ""
     record = _tell(RecordKind.RESOLVED, now, incident, text, None if silent else Severity.INFO)
     detail = {**record.detail, "recovery_s": healthy_at - incident.since, "rung": str(by) if by is not None else "none"}

@@ -31,6 +31,8 @@ def service_view(guard: Guard, clock: Clock) -> ServiceView:
         restart_due=state.incident is not None and due(service.policy, state.incident) is Rung.RESTART,
         paused=state.pause is not None,
         holds=state.tally.holds,
+        held_for=state.tally.held_for,
+        passes=state.incident.passed if state.incident is not None else (),
         pid=seen.epoch.pid if seen is not None and seen.epoch is not None else None,
         last_round_at=clock.wall_of(seen.round.ended) if seen is not None else None,
         probes={name: _probe(guard, name, found.get(name)) for name in service.probes},

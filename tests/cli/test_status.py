@@ -95,6 +95,15 @@ async def test_a_sick_service_exits_1_and_says_why(daemon: Daemon) -> None:
     assert "incident 01234567" in " ".join(done.stdout.split())
 
 
+async def test_what_waits_and_what_was_passed_over_is_told_with_its_reason(daemon: Daemon) -> None:
+    held = "it depends on redis, not known to be well"
+    daemon.shown = [replace(DARK, holds=("parent_sick",), held_for=held, passes=("nudge: rights",))]
+    told = " ".join((await status(daemon.address)).stdout.split())
+    assert "waits: parent_sick" in told
+    assert f"nginx: the next rung waits: {held}" in told
+    assert "passed over: nudge: rights" in told
+
+
 async def test_no_line_is_wider_than_the_terminal(daemon: Daemon) -> None:
     daemon.shown = [replace(DARK, name="a-service-with-a-rather-long-name"), HEALTHY]
     done = await status(daemon.address)

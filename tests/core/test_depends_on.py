@@ -27,12 +27,20 @@ def alerts(story: Story) -> list[Record]:
 
 
 def test_it_is_recorded_and_told_to_nobody_while_its_parent_is_sick() -> None:
-    story = child().look(NETWORK, every=5, for_=3 * 3600)
+    story = child().look(NETWORK, every=5, for_=1700)
     assert story.kinds == [RecordKind.OPENED, RecordKind.HELD]
     assert alerts(story) == []
     assert story.records[0].text.endswith("; held back, for it depends on redis, not known to be well")
     assert story.state.tally.holds == ("parent_sick",)
     assert story.state.tally.held_for == "it depends on redis, not known to be well"
+
+
+def test_what_is_held_back_for_longer_than_cool_off_is_told_after_all() -> None:
+    story = child().look(NETWORK, every=5, for_=1900)
+    (escalated,) = alerts(story)
+    assert escalated.text == "network since 30m10s, and alert still waits: it depends on redis, not known to be well"
+    story.host = WELL
+    assert story.healthy().last(RecordKind.RESOLVED).severity is Severity.INFO
 
 
 def test_it_is_nudged_and_not_restarted_while_its_parent_is_sick() -> None:

@@ -108,6 +108,14 @@ def doomed(machine: Machine) -> Iterator[Beside]:
     beside.stop()
 
 
+@pytest.fixture
+def grounded(machine: Machine) -> Iterator[Beside]:
+    """The same, for another unit to stand on."""
+    beside = Beside(machine, "grounded", 17004, -1)
+    yield beside
+    beside.stop()
+
+
 def test_a_unit_that_lost_a_wakeup_is_nudged_in_its_cgroup_and_not_restarted(mild: Beside) -> None:
     mild.wait_verdict("healthy")
     before = mild.machine.show(mild.unit, "InvocationID")
@@ -125,6 +133,21 @@ def test_a_unit_that_nudges_do_not_heal_is_restarted_once_and_answers_again(stub
     assert [kind for kind in stubborn.told() if kind in ("nudged", "restarted")] == ["nudged", "restarted"]
     assert stubborn.machine.show(stubborn.unit, "InvocationID") != before
     assert stubborn.api("services")[0]["verdict"] == "healthy"
+
+
+def test_a_unit_that_others_stand_on_is_not_restarted_and_status_says_why(grounded: Beside) -> None:
+    machine = grounded.machine
+    above = f"[Unit]\nRequires={grounded.unit}\nAfter={grounded.unit}\n[Service]\nExecStart=/bin/sleep infinity\n"
+    machine.add_unit("stands-on-it.service", above, start=True)
+    grounded.wait_verdict("healthy")
+    before = machine.show(grounded.unit, "InvocationID")
+    grounded.lose_wakeup()
+    until(lambda: "escalated" in grounded.told(), 30, "the alert")
+    passes = grounded.api("services")[0]["passes"]
+    machine.systemctl("stop", "stands-on-it.service")
+    assert "restart: blast_radius" in passes
+    assert "restarted" not in grounded.told()
+    assert machine.show(grounded.unit, "InvocationID") == before
 
 
 def test_a_dark_unit_that_its_operator_stops_stays_stopped(doomed: Beside) -> None:

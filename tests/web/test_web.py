@@ -205,6 +205,8 @@ async def test_the_api_tells_of_every_service() -> None:
                 "restart_due": False,
                 "paused": False,
                 "holds": [],
+                "held_for": "",
+                "passes": [],
                 "pid": 4711,
                 "last_round_at": "2023-11-14T22:13:20.500+00:00",
                 "probes": {

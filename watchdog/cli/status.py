@@ -68,8 +68,16 @@ def _show(services: list[dict[str, Any]]) -> None:
     console = Console(highlight=False)
     console.print(table)
     for service in services:
-        for reason in () if service["healthy"] else service["reasons"]:
-            console.print(Padding(Text(f"{service['name']}: {reason}"), (0, 0, 0, 2)))
+        for line in _below(service):
+            console.print(Padding(Text(f"{service['name']}: {line}"), (0, 0, 0, 2)))
+
+
+def _below(service: dict[str, Any]) -> list[str]:
+    """What is told of a service in whole sentences."""
+    lines = [] if service["healthy"] else list(service["reasons"])
+    if service["held_for"]:
+        lines.append(f"the next rung waits: {service['held_for']}")
+    return lines
 
 
 def _probes(probes: dict[str, dict[str, Any]]) -> str:
@@ -89,4 +97,5 @@ def _notes(service: dict[str, Any]) -> str:
     if service["incident"] is not None:
         notes.append(f"incident {service['incident'][:8]}")
     notes += [f"waits: {hold}" for hold in service["holds"]]
+    notes += [f"passed over: {passed}" for passed in service["passes"]]
     return ", ".join(notes)

@@ -135,11 +135,16 @@ def _names(kind: Any) -> list[str]:
 def _services(entries: Mapping[Keys, Entry], found: Findings, secrets: Secrets) -> dict[str, Service]:
     services: dict[str, Service] = {}
     units: dict[str, str] = {}
+    places: dict[str, Place] = {}
     for name, table, place in _tables("service", entries, found):
         services[name] = service = _service(name, table, place, secrets)
         unit = service.target.unit
         if unit is not None and units.setdefault(unit, name) != name:
             place.at("unit").error(f"{unit} is guarded by service {units[unit]} already; put its probes there")
+        places[name] = place
+    parents = {name: service.policy.depends_on for name, service in services.items()}
+    for name, place in places.items():
+        rules.dependencies(place.at("depends_on"), name, parents)
     return services
 
 

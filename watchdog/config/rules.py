@@ -10,6 +10,7 @@ import re
 from collections.abc import Collection, Mapping
 
 from watchdog.config.found import Place, quoted
+from watchdog.config.typed import near
 from watchdog.model import Budget, Mode, Plane, Policy, Rung
 from watchdog.settings import format_duration
 from watchdog.target import Target
@@ -161,6 +162,35 @@ def restartable(place: Place, target: Target, policy: Policy) -> None:
         return
     if wanted:
         place.warn('nothing can restart it; give restart_command, or set mode = "nudge" where that is meant')
+
+
+def dependencies(place: Place, name: str, parents: Mapping[str, Collection[str]]) -> None:
+    """What a service depends on are other services, and none of them depends on it: `parents` are those of each."""
+    for index, parent in enumerate(parents[name]):
+        if parent == name:
+            place.at(index).error("a service can't depend on itself; leave it out")
+        elif parent not in parents:
+            others = [other for other in parents if other != name]
+            hint = near(parent, others) if others else "no other is guarded here"
+            place.at(index).error(f"{quoted(parent)} is no service; {hint}")
+    circle = _circle(name, parents)
+    if len(circle) > 1 and name == min(circle):  # told once, not at each of them
+        way = " depends on ".join([*circle, name])
+        place.error(f"{way}; break the circle")
+
+
+def _circle(name: str, parents: Mapping[str, Collection[str]]) -> tuple[str, ...]:
+    """The shortest way from the service back to itself; empty where there is none."""
+    ways: list[tuple[str, ...]] = [(name,)]
+    reached = {name}
+    for way in ways:
+        for parent in parents.get(way[-1], ()):
+            if parent == name:
+                return way
+            if parent not in reached:
+                reached.add(parent)
+                ways.append((*way, parent))
+    return ()
 
 
 def labels(place: Place, words: Mapping[str, str], reserved: Collection[str] = ()) -> None:

@@ -36,7 +36,9 @@ class ServiceView:
     restart_due: bool
     paused: bool
     against: Sequence[str] = ()  # which other verdicts lost, and why
-    holds: Sequence[str] = ()
+    holds: Sequence[str] = ()  # what keeps the due rung waiting: its word
+    held_for: str = ""  # the same in a clause
+    passes: Sequence[str] = ()  # the rungs that were passed over in the open incident: "restart: start_limit"
     pid: int | None = None
     last_round_at: float | None = None
     probes: Mapping[str, ProbeView] = field(default_factory=dict)
