@@ -146,11 +146,9 @@ def _check_processes(stretch: Stretch, pids: set[int]) -> None:
 
 def _parked(stretch: Stretch, key: Key) -> Waiting:
     """Who is known to serve the epoll, where all of them that live wait, in all samples, on what watches nothing."""
-    known = stretch.known.get(key, set())
-    if not known:
-        raise No("nobody waits on it, and nobody is known who did")
     last = stretch.threads[-1]
-    found = {thread: stretch.trace(thread) for thread in sorted(known & last.keys()) if last[thread].state not in ENDED}
+    living = sorted(thread for thread in stretch.known[key] & last.keys() if last[thread].state not in ENDED)
+    found = {thread: stretch.trace(thread) for thread in living}
     if not found:
         raise No("nobody waits on it: who served it has ended")
     for trace in found.values():
