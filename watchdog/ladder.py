@@ -18,11 +18,10 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 
-from watchdog import budget
+from watchdog import budget, telling
 from watchdog.model import (
     Action,
     Certainty,
-    Diagnosis,
     Event,
     Incident,
     Looked,
@@ -57,10 +56,10 @@ from watchdog.restraint import (
     with_uses,
 )
 from watchdog.settings import format_duration
-from watchdog.verdicts import VERDICTS, Stance, ladder, stance
+from watchdog.telling import tell, words
+from watchdog.verdicts import Stance, ladder, stance
 
 REMEDIES = (Rung.NUDGE, Rung.RESTART)
-TOLD_AS = {Rung.NUDGE: RecordKind.NUDGED, Rung.RESTART: RecordKind.RESTARTED, Rung.CAPTURE: RecordKind.CAPTURED}
 NO_RIGHTS = ("NotPermitted", "YamaForbids")  # what the helper calls it (evidence/rights.py)
 FLAP_RISE = 10  # times `rise` that a service whose budget is spent must be healthy before its incident closes
 
@@ -172,7 +171,7 @@ def _note_answer(state: State, event: Looked, now: float, records: list[Record])
     took = max(0.0, event.answered - incident.acted)
     rung = incident.performed[-1] if incident.performed else Rung.ALERT
     text = f"the first good answer came {format_duration(took)} after the {rung} was decided"
-    record = _tell(RecordKind.ANSWERED, now, incident, text, None)
+    record = tell(RecordKind.ANSWERED, now, incident, text, None)
     records.append(replace(record, detail={**record.detail, "rung": str(rung), "answered_s": took}))
     return replace(state, incident=replace(incident, answered=True))
 
@@ -205,24 +204,15 @@ def _open(policy: Policy, state: State, event: Looked, now: float, records: list
             certainty=seen.certainty,
             untold=bool(event.host.sick_parents),
         )
-        records.append(_opening(incident, event, now))
+        records.append(telling.opened(incident, event, now))
         return replace(state, incident=incident)
     state = _tell_belatedly(policy, state, event, now, records)
     incident = state.incident or incident
     if (incident.verdict, incident.certainty) == (seen.verdict, seen.certainty):
         return state
     incident = replace(incident, verdict=seen.verdict, certainty=seen.certainty)
-    records.append(_tell(RecordKind.VERDICT, now, incident, _text(seen), None, seen))
+    records.append(tell(RecordKind.VERDICT, now, incident, words(seen), None, seen))
     return replace(state, incident=incident)
-
-
-def _opening(incident: Incident, event: Looked, now: float) -> Record:
-    """An alert, unless the failure of a service that it depends on explains it."""
-    seen, parents = event.diagnosis, ", ".join(event.host.sick_parents)
-    if not parents:
-        return _tell(RecordKind.OPENED, now, incident, _text(seen), Severity.WARNING, seen)
-    text = f"{_text(seen)}; held back, for it depends on {parents}, not known to be well"
-    return _tell(RecordKind.OPENED, now, incident, text, None, seen)
 
 
 def _tell_belatedly(policy: Policy, state: State, event: Looked, now: float, records: list[Record]) -> State:
@@ -230,37 +220,12 @@ def _tell_belatedly(policy: Policy, state: State, event: Looked, now: float, rec
     incident, since = state.incident, state.tally.parents_well_since
     if incident is None or not incident.untold or since is None or now - since < policy.settle:
         return state
-    text = f"{_text(event.diagnosis)}; what it depends on is well again"
-    records.append(_tell(RecordKind.BELATED, now, incident, text, Severity.WARNING, event.diagnosis))
+    records.append(telling.belated(incident, event, now))
     return replace(state, incident=replace(incident, untold=False))
-
-
-def _text(seen: Diagnosis) -> str:
-    return f"{seen.verdict} ({seen.certainty}): {VERDICTS[seen.verdict].text}"
 
 
 def _held(state: State, reason: str, text: str) -> State:
     return replace(state, tally=replace(state.tally, holds=(reason,), held_for=text))
-
-
-def _tell(
-    kind: RecordKind,
-    now: float,
-    incident: Incident,
-    text: str,
-    severity: Severity | None,
-    seen: Diagnosis | None = None,
-) -> Record:
-    detail: dict[str, object] = {
-        "verdict": str(incident.verdict),
-        "certainty": str(incident.certainty),
-        "tried": [str(rung) for rung in incident.tried],
-        "since": incident.since,
-    }
-    if seen is not None:
-        detail["reasons"] = list(seen.reasons)
-        detail["against"] = list(seen.against)
-    return Record(kind, now, text, incident.id, severity, detail)
 
 
 def _id(state: State) -> str:
@@ -319,7 +284,7 @@ def _act(m: Moment, records: list[Record]) -> Step:
     action = Action(m.rung, m.incident.id, m.state.epoch, m.now)
     uses = (*budget.kept(budget_of(m.policy, m.rung), spent(m.state, m.rung), m.now), m.now)
     state = with_uses(replace(m.state, pending=action), m.rung, uses)
-    records.append(_tell(RecordKind.ACTING, m.now, m.incident, f"{m.rung} begins", None))
+    records.append(tell(RecordKind.ACTING, m.now, m.incident, f"{m.rung} begins", None))
     return Step(state, tuple(records), action)
 
 
@@ -327,11 +292,11 @@ def _hold(m: Moment, reason: str, text: str, records: list[Record]) -> Step:
     incident = m.incident
     if reason not in incident.held:
         incident = replace(incident, held=(*incident.held, reason))
-        record = _tell(RecordKind.HELD, m.now, incident, f"{m.rung} waits: {text}", None)
+        record = tell(RecordKind.HELD, m.now, incident, f"{m.rung} waits: {text}", None)
         records.append(replace(record, detail={**record.detail, "rung": str(m.rung), "reason": reason}))
     if incident.told is None and m.now - incident.opened >= m.policy.cool_off:
         told = f"{incident.verdict} since {format_duration(m.now - incident.since)}, and {m.rung} still waits: {text}"
-        records.append(_tell(RecordKind.ESCALATED, m.now, incident, told, Severity.CRITICAL))
+        records.append(tell(RecordKind.ESCALATED, m.now, incident, told, Severity.CRITICAL))
         incident = replace(incident, told=m.now)
     incident = _remind(m.policy, incident, m.now, records)
     return Step(_held(replace(m.state, incident=incident), reason, text), tuple(records))
@@ -346,7 +311,7 @@ def _pass(m: Moment, reason: str, text: str, records: list[Record]) -> Incident:
         passed=tuple(dict.fromkeys((*m.incident.passed, f"{m.rung}: {reason}"))),
     )
     said = f"would {m.rung}" if reason == "observed" else f"{m.rung} passed over"
-    record = _tell(RecordKind.PASSED, m.now, incident, f"{said}: {text}", None)
+    record = tell(RecordKind.PASSED, m.now, incident, f"{said}: {text}", None)
     records.append(replace(record, detail={**record.detail, "rung": str(m.rung), "reason": reason}))
     return incident
 
@@ -368,7 +333,7 @@ def _alert(policy: Policy, incident: Incident, now: float, records: list[Record]
     if exhausted:
         incident = replace(incident, exhausted=now)
         text += "; nothing is left to try" if incident.performed else "; no remedy fits or was allowed"
-    records.append(_tell(RecordKind.ESCALATED, now, incident, text, severity))
+    records.append(tell(RecordKind.ESCALATED, now, incident, text, severity))
     return incident
 
 
@@ -384,7 +349,7 @@ def _half_open(policy: Policy, incident: Incident, now: float, records: list[Rec
     if now - incident.exhausted < policy.cool_off:
         return incident
     incident = replace(incident, tried=(), exhausted=None, held=(), passed=(), powerless=False)
-    records.append(_tell(RecordKind.RETRYING, now, incident, "the cool-off is over: one more climb", None))
+    records.append(tell(RecordKind.RETRYING, now, incident, "the cool-off is over: one more climb", None))
     return incident
 
 
@@ -392,7 +357,7 @@ def _remind(policy: Policy, incident: Incident, now: float, records: list[Record
     if incident.acked or incident.told is None or now - incident.told < policy.reminder:
         return incident
     text = f"still {incident.verdict}, for {format_duration(now - incident.since)}"
-    records.append(_tell(RecordKind.REMINDER, now, incident, text, Severity.CRITICAL))
+    records.append(tell(RecordKind.REMINDER, now, incident, text, Severity.CRITICAL))
     return replace(incident, told=now)
 
 
@@ -402,15 +367,7 @@ def _resolve(state: State, now: float, records: list[Record], ended: str) -> Sta
     if incident is None:
         return state
     healthy_at = state.tally.good_since if state.tally.good_since is not None else now
-    by = incident.performed[-1] if incident.performed and not ended else None
-    how = ended or (f"healed by {by}" if by is not None else "recovered by itself")
-    text = f"{how} after {format_duration(healthy_at - incident.since)}"
-    silent = incident.untold and incident.told is None and not incident.performed
-    text += "; told to nobody, for it went with what it depends on" if silent else ""
-    record = _tell(RecordKind.RESOLVED, now, incident, text, None if silent else Severity.INFO)
-    detail = {**record.detail, "recovery_s": healthy_at - incident.since, "rung": str(by) if by is not None else "none"}
-    detail["ended"] = ended
-    records.append(replace(record, detail=detail))
+    records.append(telling.resolved(incident, healthy_at, ended, now))
     return replace(state, incident=None)
 
 
@@ -441,23 +398,12 @@ def _performed(policy: Policy, state: State, event: Performed, now: float) -> St
         answered=incident.answered and not done,
         powerless=incident.powerless or _lacks_rights(event),
     )
-    text = f"{event.rung} {event.outcome}: {event.reason}"
-    record = _tell(TOLD_AS[event.rung], now, incident, text, _severity(event))
-    detail = {**record.detail, **event.detail, "rung": str(event.rung), "outcome": str(event.outcome)}
-    return Step(replace(state, incident=incident, pending=None), (replace(record, detail=detail),))
+    return Step(replace(state, incident=incident, pending=None), (telling.performed(incident, event, now),))
 
 
 def _lacks_rights(event: Performed) -> bool:
     skipped = event.detail.get("skipped", ())
     return event.outcome is Outcome.REFUSED and any(each.get("refusal") in NO_RIGHTS for each in skipped)
-
-
-def _severity(event: Performed) -> Severity:
-    if event.rung is Rung.NUDGE or (event.rung is Rung.CAPTURE and event.outcome is Outcome.DONE):
-        return Severity.INFO
-    if event.rung is Rung.CAPTURE:
-        return Severity.WARNING
-    return Severity.WARNING if event.outcome is Outcome.DONE else Severity.CRITICAL
 
 
 def _told(state: State, event: Told, now: float) -> Step:
@@ -471,7 +417,7 @@ def _told(state: State, event: Told, now: float) -> Step:
             record = Record(RecordKind.RESUMED, now, f"resumed by {event.by}", _id(state))
         case Order.ACK if incident is not None:
             state = replace(state, incident=replace(incident, acked=True))
-            record = _tell(RecordKind.ACKNOWLEDGED, now, incident, f"acknowledged by {event.by}", Severity.INFO)
+            record = tell(RecordKind.ACKNOWLEDGED, now, incident, f"acknowledged by {event.by}", Severity.INFO)
         case _:
             return Step(state)
     return Step(state, (record,))
@@ -488,7 +434,7 @@ def _resumed(policy: Policy, state: State, event: Resumed, now: float) -> Step:
         return _performed(policy, state, Performed(Rung.RESTART, Outcome.DONE, reason), now)
     text = f"the daemon ended while a {pending.rung} was under way; its budget is spent, it is still due"
     incident = replace(incident, performed=(*incident.performed, pending.rung))
-    record = _tell(RecordKind.INTERRUPTED, now, incident, text, None)
+    record = tell(RecordKind.INTERRUPTED, now, incident, text, None)
     return Step(replace(state, incident=incident, pending=None), (record,))
 
 
