@@ -1,4 +1,4 @@
-"""`python -m bench [a|b|c|d ...] [--quick]`: run the sections, print them, and write `RESULTS.md` after a full run.
+"""`python -m bench [SECTION ...] [--quick]`: run the sections, print them, and write `RESULTS.md` after a full run.
 
 Exit status: 0, or 1 where a section could not be measured or what must hold did not.
 """
@@ -12,11 +12,19 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 
-from bench import healing, memory, nudge, probes
+from bench import beside_monit, evidence, healing, memory, nudge, probes, traffic
 from bench.needs import Missing
 from bench.report import RESULTS, Section, machine, write
 
-SECTIONS: Mapping[str, Callable[..., Section]] = {"a": nudge.run, "b": probes.run, "c": memory.run, "d": healing.run}
+SECTIONS: Mapping[str, Callable[..., Section]] = {
+    "a": nudge.run,
+    "b": probes.run,
+    "c": memory.run,
+    "d": healing.run,
+    "e": traffic.run,
+    "f": beside_monit.run,
+    "g": evidence.run,
+}
 
 
 def main() -> int:
@@ -53,7 +61,9 @@ def _measured(name: str, *, quick: bool) -> Section | None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="What the watchdog costs.")
-    parser.add_argument("sections", nargs="*", type=_section, metavar="SECTION", help="a, b, c or d; all if none")
+    parser.add_argument(
+        "sections", nargs="*", type=_section, metavar="SECTION", help=f"{', '.join(SECTIONS)}; all if none"
+    )
     parser.add_argument("--quick", action="store_true", help="few rounds: shows that it works, and measures little")
     return parser.parse_args()
 

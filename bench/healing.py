@@ -1,44 +1,45 @@
-"""(d) From a stall to the first good answer: the embedded service, made to lose wake-ups under the real daemon.
+"""(d) From a stall to the first good answer: nginx, redis and the embedded service under the real daemon.
 
-`interval` and `timeout` are 500 ms, all else is at its default but for the budgets. The clock runs from the moment at
-which the service's loop went to sleep to the answer to a client that was connected before and asked at that moment. The
-stalls begin at different moments of the daemon's interval, evenly spread.
+`interval` is 500 ms and all else at its default but for the budgets. The stalls begin at evenly spread moments of the
+daemon's interval. One daemon guards nginx and redis, another one the embedded service: three that are sick at once
+would be held (`max_sick`). They take turns, so one heals while the incident of another is being closed.
 """
 
 from __future__ import annotations
 
-import socket
 import statistics
 import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from bench.report import Bar, Section, below, percentile
-from tests.integration.guarding import ENVIRONMENT, FAST, Guarding, guarding, kinds
-from tests.servers import until
+from bench import needs
+from bench.report import Bar, Section, below, none, percentile
+from bench.stalled import BUDGET, COLUMNS, NotHealed, Subject, nginx_subject, redis_subject
+from tests.integration.guarding import ENVIRONMENT, Guarding, guarding
+from tests.servers import snmpd
+from tests.stall import LINE, build_shim, held
 from watchdog.demo import child
 from watchdog.demo.agent import SYS_UPTIME
 
-STALLS = 20
-QUICK_STALLS = 4
+STALLS = {"nginx": 100, "redis": 100, "demo": 20}
+QUICK_STALLS = {"nginx": 4, "redis": 4, "demo": 2}
 INTERVAL_S = 0.5
-HEALED_WITHIN_S = 3.0
-GIVEN_UP_S = 30.0
+KEYS = f'interval = "500ms"\n{BUDGET}'
+P50_S = 0.6
+P95_S = 1.0
+DEMO_WITHIN_S = 3.0
 
 HOW = (
     "Seconds from the moment at which the service's loop went to sleep to the first good answer, by a connection that "
-    "was\nopen before. Each stall was healed by nudges alone, in the same process, and its incident closed before the "
-    "next began."
+    "was\nopen before. No connection was lost, no process was another afterwards, and each incident was closed before "
+    "the service's\nnext stall began."
 )
-COLUMNS = ("stalls", "p50 s", "p95 s", "longest s", "nudges")
 
-SERVICE = """\
+DEMO = """\
 [service.demo]
 pidfile = "{at.pidfile}"
-budget = {{ nudge = {{ burst = 100000, interval = "1h" }} }}
-{fast}
+{keys}
 [service.demo.probe.tcp]
 type = "tcp"
 address = "{at.tcp}"
@@ -58,51 +59,63 @@ strength = "inside"
 """
 
 
-class NotHealed(Exception):
-    """A stall did not end as it should; the text says how it went."""
-
-
 def run(*, quick: bool) -> Section:
-    """Measure."""
+    """Measure. Raises `Missing`."""
+    needs.programs(cc="gcc", nginx="nginx-light", redis_server="redis-server", snmpd="snmpd", snmpget="snmp")
     stalls = QUICK_STALLS if quick else STALLS
-    with tempfile.TemporaryDirectory(prefix="epoll-watchdog-bench-") as name, child.service(Path(name)) as service:
-        table = SERVICE.format(at=service.addresses, fast=FAST, oid=SYS_UPTIME)
-        with guarding(Path(name), table, env=ENVIRONMENT) as guard, closing(_client(service)) as client:
-            took = [_stall(service, guard, client, number / stalls * INTERVAL_S) for number in range(stalls)]
-            nudges = guard.metric("actions_total", rung="nudge", outcome="done") or 0.0
-    shown = (f"{value:.2f}" for value in (statistics.median(took), percentile(took, 0.95), max(took)))
-    row = (str(stalls), *shown, f"{nudges:.0f}")
-    return Section("(d) From stall to healed", HOW, COLUMNS, (row,), tuple(_bars(took)))
+    with tempfile.TemporaryDirectory(prefix="epoll-watchdog-bench-") as name, _guarded(Path(name)) as guarded:
+        for number in range(max(stalls.values())):
+            for subject, guard in guarded:
+                if number < (of_all := stalls[subject.name]):
+                    subject.stall(guard, INTERVAL_S, number / of_all)
+        rows = tuple(subject.row(guard) for subject, guard in guarded)
+        bars = tuple(bar for subject, guard in guarded for bar in _bars(subject, guard))
+    return Section("(d) From stall to healed", HOW, COLUMNS, rows, bars)
 
 
-def _client(service: child.Service) -> socket.socket:
-    host, port = service.addresses.tcp.rsplit(":", 1)
-    return socket.create_connection((host, int(port)), timeout=GIVEN_UP_S)
+@contextmanager
+def _guarded(directory: Path) -> Iterator[list[tuple[Subject, Guarding]]]:
+    """Each subject with the daemon that guards it."""
+    library = build_shim(directory)
+    with ExitStack() as stack:
+        witness = stack.enter_context(snmpd(directory))
+        real = [
+            stack.enter_context(nginx_subject(directory, library, witness, KEYS)),
+            stack.enter_context(redis_subject(directory, library, witness, KEYS)),
+        ]
+        demo = stack.enter_context(_demo_subject(directory))
+        homes = [directory / "guarding", directory / "guarding-demo"]
+        tables = ["".join(subject.table for subject in real), demo.table]
+        guards = []
+        for home, table in zip(homes, tables, strict=True):
+            home.mkdir()
+            guards.append(stack.enter_context(guarding(home, table, env=ENVIRONMENT)))
+        yield [*((subject, guards[0]) for subject in real), (demo, guards[1])]
 
 
-def _stall(service: child.Service, guard: Guarding, client: socket.socket, wait_s: float) -> float:
-    """One stall, `wait_s` after the last one was over; how long it lasted. Raises `NotHealed`, `TimeoutError`."""
-    guard.wait_verdict("demo", "healthy", GIVEN_UP_S)
-    before = {incident["id"] for incident in guard.incidents("demo")}
-    time.sleep(wait_s)
+@contextmanager
+def _demo_subject(directory: Path) -> Iterator[Subject]:
+    """The embedded service."""
+    with child.service(directory) as service:
+        host, port = service.addresses.tcp.rsplit(":", 1)
+        table = DEMO.format(at=service.addresses, keys=KEYS, oid=SYS_UPTIME)
+        with held((host, int(port)), LINE) as client:
+            yield Subject("demo", table, client, lambda: _lose(service), lambda: (service.pid,))
+
+
+def _lose(service: child.Service) -> float:
     service.events()  # the end of the last stall is known
     service.lose_wakeup()
     lost = service.next_event()
-    client.sendall(b"ping\n")
-    answer = client.recv(100)
-    took = time.monotonic() - lost.at
-    if lost.name != "lost" or answer != b"pong\n":
-        raise NotHealed(f"the service told {lost.name!r} and answered {answer!r}")
-
-    def closed() -> bool:
-        return any(new["closed"] is not None for new in guard.incidents("demo") if new["id"] not in before)
-
-    until(closed, GIVEN_UP_S, "the incident is closed")
-    told = kinds(guard.incidents("demo")[0])
-    if "nudged" not in told or "restarted" in told:
-        raise NotHealed(f"healed, but not by a nudge: {told}")
-    return took
+    if lost.name != "lost":
+        raise NotHealed(f"the service told {lost.name!r}")
+    return lost.at
 
 
-def _bars(took: list[float]) -> Iterator[Bar]:
-    yield below("the longest of all stalls", max(took), HEALED_WITHIN_S, "s")
+def _bars(subject: Subject, guard: Guarding) -> Iterator[Bar]:
+    if subject.name == "demo":
+        yield below("the longest stall of demo", max(subject.took), DEMO_WITHIN_S, "s")
+    else:
+        yield below(f"p50 of {subject.name}", statistics.median(subject.took), P50_S, "s")
+        yield below(f"p95 of {subject.name}", percentile(subject.took, 0.95), P95_S, "s")
+    yield none(f"restarts of {subject.name}", subject.restarts(guard))

@@ -7,6 +7,7 @@ Memory comes from /proc/PID/smaps_rollup (proc_pid_smaps(5)): PSS counts a page 
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from dataclasses import dataclass
@@ -18,6 +19,12 @@ CPUCLOCK_SCHED = 2
 def cpu_seconds(pid: int) -> float:
     """User and system time of all its threads so far. Raises `OSError` where there is no such process."""
     return time.clock_gettime_ns((~pid << 3) | CPUCLOCK_SCHED) / 1e9
+
+
+def cpu_seconds_of_all(pid: int) -> float:
+    """The same, with its children that have ended, in clock ticks (proc_pid_stat(5), fields 14 to 17)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
+    return sum(map(int, fields[11:15])) / os.sysconf("SC_CLK_TCK")
 
 
 @dataclass(frozen=True, slots=True)

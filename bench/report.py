@@ -53,6 +53,11 @@ def at_most(what: str, value: float, limit: float, unit: str) -> Bar:
     return Bar(what, f"{value:.3g} {unit}", f"at most {limit:g} {unit}", value <= limit)
 
 
+def none(what: str, count: float) -> Bar:
+    """A bar for what must not happen."""
+    return Bar(what, f"{count:.0f}", "none", count == 0)
+
+
 def at_most_a(what: str, ours: float, theirs: float, part: int) -> Bar:
     """A bar for our share of what another program needs: at most a `part`th of it."""
     return Bar(what, f"1/{_short(theirs / ours)}", f"at most 1/{part}", ours * part <= theirs)

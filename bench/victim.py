@@ -55,12 +55,12 @@ def build(directory: Path) -> Path:
 
 
 @contextmanager
-def victim(program: Path, directory: Path, threads: int) -> Iterator[Victim]:
-    """A victim with that many threads, all of them asleep."""
+def victim(program: Path, directory: Path, threads: int, sockets: int = 0) -> Iterator[Victim]:
+    """A victim with that many threads, all of them asleep, on an epoll that watches so many sockets."""
     home = directory / f"victim-{threads}"
     home.mkdir()
     counts, pidfile = home / "counts", home / "pid"
-    with running([str(program), str(threads), str(counts)], home) as server:
+    with running([str(program), str(threads), str(counts), str(sockets)], home) as server:
         pidfile.write_text(f"{server.pid}\n")
         started = Victim(server.pid, pidfile, counts, threads)
         started.wait_asleep()

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import time
 
 import pytest
 
 from bench import needs
-from bench.processes import cpu_seconds, memory
-from bench.report import Section, at_most_a, below, percentile, table
+from bench.processes import cpu_seconds, cpu_seconds_of_all, memory
+from bench.report import Section, at_most_a, below, none, percentile, table
 from bench.stops import parse
 
 TRACE = """\
@@ -50,6 +52,11 @@ def test_a_share_is_held_up_to_its_limit_and_not_beyond() -> None:
     assert not at_most_a("", ours=1.01, theirs=3.0, part=3).held
 
 
+def test_what_must_not_happen_is_held_only_if_it_never_did() -> None:
+    assert none("", 0.0).held
+    assert not none("", 1.0).held
+
+
 def test_a_section_with_a_bar_that_is_missed_says_so() -> None:
     section = Section("title", "how", ("a",), (("1",),), (below("x", 1.0, 2.0, "s"), below("y", 2.0, 2.0, "s")))
     assert not section.held
@@ -69,6 +76,13 @@ def test_the_cpu_time_of_a_process_is_that_of_its_own_clock() -> None:
     before, own = cpu_seconds(os.getpid()), time.process_time()
     sum(range(1_000_000))
     assert cpu_seconds(os.getpid()) - before == pytest.approx(time.process_time() - own, abs=0.005)
+
+
+def test_the_cpu_time_of_children_that_have_ended_is_added_where_it_is_asked_for() -> None:
+    before, own = cpu_seconds_of_all(os.getpid()), cpu_seconds(os.getpid())
+    subprocess.run([sys.executable, "-c", "sum(range(10_000_000))"], check=True)
+    children = cpu_seconds_of_all(os.getpid()) - before - (cpu_seconds(os.getpid()) - own)
+    assert children > 0.05
 
 
 def test_a_process_shares_pages_so_its_part_is_smaller_than_what_it_holds() -> None:
