@@ -161,7 +161,7 @@ def _on_nothing(stretch: Stretch, trace: Trace) -> bool:
     """Whether the thread waits, in every sample, on one epoll without an entry."""
     for thread, sample in zip(trace, stretch.samples, strict=True):
         nothing = {epoll.key for epoll in sample.epolls if not epoll.watches and not epoll.omitted}
-        if thread.epfd is None or (sample.epolls and (thread.pid, thread.epfd) not in nothing):
+        if sample.epolls and thread.epoll not in nothing:
             return False
     return len({thread.epfd for thread in trace}) == 1
 
@@ -207,8 +207,8 @@ def _related(stretch: Stretch, epoll: Epoll) -> set[Key]:
     told = next((sample.epolls for sample in reversed(stretch.samples) if sample.epolls), ())
 
     def related(other: Epoll) -> bool:
-        forked = other.pid != epoll.pid and other.fd == epoll.fd and not listens.isdisjoint(other.watches)
-        doubled = bool(other.watches) and other.watches == epoll.watches
+        forked = other.fd == epoll.fd and not listens.isdisjoint(other.watches)
+        doubled = other.watches == epoll.watches
         hidden = bool(epoll.omitted or (other.omitted and exclusive))
         return forked or doubled or hidden or any(watch.inode in exclusive for watch in other.watches)
 

@@ -40,8 +40,9 @@ class Symptoms:
 
     @property
     def informed(self) -> bool:
-        """Whether the kernel told what the threads do: at least two samples, with system calls."""
-        return len(self.samples) > 1 and any(thread.call for thread in self.samples[-1].threads)
+        """Whether the kernel told what the threads do: two samples or more, with system calls; who runs is in none."""
+        living = [x for x in self.samples[-1].threads if x.state not in ENDED] if len(self.samples) > 1 else []
+        return any(thread.call for thread in living) or bool(living and all(thread.state == "R" for thread in living))
 
     @property
     def span(self) -> float:

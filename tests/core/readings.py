@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from watchdog.baseline import learn
+from watchdog.proof import prove
 from watchdog.reading import (
     EPOLLET,
     EPOLLEXCLUSIVE,
@@ -20,6 +21,7 @@ from watchdog.reading import (
     Epoll,
     Family,
     Process,
+    Proof,
     Queue,
     Queues,
     Reading,
@@ -34,6 +36,8 @@ WEB, PIPE = 7001, 7002  # listeners, by inode
 ADDRESSES = {WEB: "127.0.0.1:80", PIPE: "/run/web.sock"}
 LEVEL, EDGE, ONESHOT, EXCLUSIVE = EPOLLIN, EPOLLIN | EPOLLET, EPOLLIN | EPOLLONESHOT, EPOLLIN | EPOLLEXCLUSIVE
 
+FLAT = (2, 2, 2)  # connections stand, and none comes
+EMPTY = (0, 0, 0)
 BEGAN = (0.0, 0.05, 0.1, 0.12)
 READ = (0.01, 0.06, 0.108)
 TOOK = 0.005
@@ -154,3 +158,16 @@ def touched(found: Reading, *readable: bool | None, at: float = 1000.2) -> Readi
 def healthy(*traces: Trace, epolls: Epolls = WATCHING) -> Baseline:
     """The baseline of these threads and epolls."""
     return learn(None, reading(*traces, epolls=epolls, lengths=(0, 0, 0)).samples)
+
+
+def proven(found: Reading, baseline: Baseline | None = None, *earlier: Reading) -> Proof:
+    """The one proof of the reading."""
+    (proof,) = prove(found, baseline, earlier).proofs
+    return proof
+
+
+def refuted(found: Reading, baseline: Baseline | None = None, *earlier: Reading) -> str:
+    """Why nothing is proven."""
+    said = prove(found, baseline, earlier)
+    assert said.proofs == ()
+    return "; ".join(said.against)

@@ -72,6 +72,9 @@ def test_a_thread_that_was_not_there_all_the_time_or_has_ended_is_no_loop() -> N
         (reading(), True),
         (Reading(samples=reading().samples[:1]), False),
         (reading(asleep(call="", epfd=None)), False),
+        (reading(running(100)), True),  # it is in no system call, and that is told
+        (reading(running(100), asleep(101, call="", epfd=None)), False),
+        (reading(running(100), elsewhere(101, call="", state="Z")), True),
         (Reading(), False),
     ],
 )
