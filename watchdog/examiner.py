@@ -1,10 +1,10 @@
 """Reads the evidence of one service, and keeps what must be known from before: its baseline, its proofs, its listeners.
 
-Rules of this file. It finds out and decides nothing; `proof.py` judges. All is passive but for two things: the reading
-itself may connect once in each window to a listener before which connections wait already (a queue that grows while its
-thread sleeps is the proof), never so that more than three connections of ours wait in one queue; and where that proves
-nothing, copies of epolls are polled last. What could not be read is in the reading, with its reason. Nothing here is
-kept from one epoch to the next.
+Rules of this file. It finds out and decides nothing; `proof.py` judges. All is passive but for two things. The reading
+itself may connect once in each window to a listener (a queue that grows while its thread sleeps is the proof): to one
+before which connections wait already or, once a probe has timed out, to any; never so that more than three connections
+of ours wait in one queue. And where that proves nothing, copies of epolls are polled last. What could not be read is in
+the reading, with its reason. Nothing here is kept from one epoch to the next.
 
 The threads are read by the helper, the queues by the brain, so both are joined by the order of reading and by
 CLOCK_BOOTTIME: sample, queues, sample, queues, sample, queues, grace, sample.
@@ -36,6 +36,7 @@ MOST_OURS = 3  # connections of ours that may wait in one queue
 KEPT = 8  # readings, for what stood for a second
 LEARNT_WELL = 12  # samples of a baseline that is known well; until then each healthy round adds to it
 LEARN_EVERY = 300.0  # s, from then on
+KNOCK_EVERY = 5.0  # s at least between two readings that connect where nobody waits
 TOUCH_EVERY = 1.0  # s at least between two polls of copies
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a listener on all addresses is reached by, from here
 
@@ -82,6 +83,7 @@ class Examiner:
         self._earlier: deque[Reading] = deque(maxlen=KEPT)
         self._made: Counter[Place] = Counter()  # connections of this reader that may still wait there
         self._touched = float("-inf")
+        self._knocked = float("-inf")
         self._unlisted: tuple[Lack, ...] = ()  # what the last reading of queues lacked
 
     def enter(self, epoch: Epoch | None) -> None:
@@ -120,10 +122,16 @@ class Examiner:
 
     # --- reading ------------------------------------------------------------------------------------------------------
 
-    async def read(self, epoch: Epoch, ours: Ours) -> Reading:
-        """A whole reading, in some 120 ms, or 250 where copies are polled; then `proofs` and `unproven` tell of it."""
+    async def read(self, epoch: Epoch, ours: Ours, *, knock: bool = False) -> Reading:
+        """A whole reading, in some 120 ms, or 250 where copies are polled; then `proofs` and `unproven` tell of it.
+
+        With `knock` it connects where nobody waits, too: a loop that stalled between the accept and the answer of a
+        probe leaves every queue empty.
+        """
         self.enter(epoch)
-        reading = await self._passive(epoch, ours)
+        if knock := knock and self.may_knock():
+            self._knocked = self._clock.now()
+        reading = await self._passive(epoch, ours, knock)
         proven = self._judge(reading)
         now = self._clock.now()
         asleep = not proven.proofs and bool(Symptoms(reading, self.baseline).asleep())
@@ -132,14 +140,20 @@ class Examiner:
             touched, lacks = await self._samples(epoch, copy=True)
             reading = replace(reading, touched=touched, lacks=(*reading.lacks, *lacks))
             proven = self._judge(reading)
+        if proven.proofs:
+            self._knocked = float("-inf")  # it was worth it
         self.proofs, self.unproven = proven.proofs, proven.against
         self._earlier.append(reading)
         return reading
 
+    def may_knock(self) -> bool:
+        """Whether a reading may connect where nobody waits: a slow service shall not be busy with us."""
+        return self._clock.now() - self._knocked >= KNOCK_EVERY
+
     def _judge(self, reading: Reading) -> Proven:
         return prove(reading, self.baseline, tuple(self._earlier))
 
-    async def _passive(self, epoch: Epoch, ours: Ours) -> Reading:
+    async def _passive(self, epoch: Epoch, ours: Ours, knock: bool) -> Reading:
         queues: list[Queues] = []
         streams: tuple[Stream, ...] = ()
         with contextlib.ExitStack() as connections:
@@ -151,7 +165,7 @@ class Examiner:
                 if len(queues) == 1:
                     streams = self._streams(queues[0])
                 if len(queues) <= WINDOWS:
-                    self._connect(queues[-1], ours, connections)
+                    self._connect(queues[-1], ours, connections, knock)
 
             samples, lacks = await self._samples(epoch, between=between)
         if not queues:
@@ -185,13 +199,13 @@ class Examiner:
                 between(found)
         return tuple(samples), ()
 
-    def _connect(self, queues: Queues, ours: Ours, connections: contextlib.ExitStack) -> None:
-        """One connection to each place where some wait: a thread that is sound wakes, or takes them.
+    def _connect(self, queues: Queues, ours: Ours, connections: contextlib.ExitStack, knock: bool) -> None:
+        """One connection to each place where some wait, or to each: a thread that is sound wakes, or takes them.
 
         Several listeners may share a place (SO_REUSEPORT), and the kernel chooses one: they share the count, too.
         """
         full = {_place(queue) for queue in queues.queues if queue.full}
-        waiting = {_place(queue): queue for queue in queues.queues if queue.length}
+        waiting = {_place(queue): queue for queue in queues.queues if queue.length or knock}
         for place, queue in () if self.abroad else waiting.items():
             if place not in full and ours(queue) + self._made[place] < MOST_OURS:
                 with contextlib.suppress(OSError):

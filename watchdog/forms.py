@@ -18,11 +18,12 @@ Sources: design.md, "The proof of a lost wake-up"; fs/eventpoll.c; epoll_ctl(2);
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from watchdog.baseline import Key
-from watchdog.reading import Epoll, Form, Queue, Watch
+from watchdog.reading import Epoll, Form, Queue, Queues, Watch
 from watchdog.stretch import WINDOWS, No, Stretch, Trace
 
 STOOD = 1.0  # s
@@ -41,11 +42,8 @@ class Asked:
     @property
     def armed(self) -> list[Watch]:
         """The entries that are the same in every sample, and would tell of input. Before 4.13 no inode is told: 0."""
-        return [
-            watch
-            for watch in self.watches
-            if watch.armed and watch.inode and all(watch in epoll.watches for epoll in self.epolls)
-        ]
+        always = set(self.epolls[0].watches).intersection(*(epoll.watches for epoll in self.epolls[1:]))
+        return [watch for watch in self.watches if watch in always and watch.armed and watch.inode]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,16 +74,25 @@ def _grew(queues: tuple[Queue, ...]) -> bool:
 def standing(stretch: Stretch, asked: Asked) -> Shown:
     """Connections stood before a level-triggered entry for a second, and nobody woke."""
     moments = [*stretch.asleep_before(asked.waiting), *stretch.queues]
-    for watch in asked.armed if stretch.queues else ():
-        since, queue = None, None
-        for moment in moments:
-            queue = moment.of(watch.inode)
-            since = None if queue is None or not queue.length else (moment.at if since is None else since)
-        if watch.level and queue is not None and since is not None and moments[-1].at - since >= STOOD:
-            stood = f"{moments[-1].at - since:.1f} s while {names(asked.waiting)} slept on"
-            text = f"connections stood in the accept queue of {queue.address} for {stood}"
-            return Shown(Form.STANDING, text, (queue.address,))
+    for watch in asked.armed:
+        queues = stretch.over_time(watch.inode)
+        if not queues or not watch.level:
+            continue
+        stood = moments[-1].at - _filled_since(moments, watch.inode)
+        if stood >= STOOD:
+            address, who = queues[-1].address, names(asked.waiting)
+            text = f"connections stood in the accept queue of {address} for {stood:.1f} s while {who} slept on"
+            return Shown(Form.STANDING, text, (address,))
     raise No("no connection stood before a level-triggered entry for a second")
+
+
+def _filled_since(moments: Sequence[Queues], inode: int) -> float:
+    """Since when some stood in the queue at every moment; infinity: not even at the last."""
+    since = math.inf
+    for moment in moments:
+        queue = moment.of(inode)
+        since = min(since, moment.at) if queue is not None and queue.length else math.inf
+    return since
 
 
 def copy(stretch: Stretch, asked: Asked) -> Shown:

@@ -140,9 +140,11 @@ class Look:
                 reading = asyncio.ensure_future(self._read(epoch, attempts))
             await _settle(list(attempts.values()), reading, lambda: bool(self.examiner.proofs))
             found = {name: self._finding(name, attempt) for name, attempt in attempts.items()}
-            if reading is None and epoch is not None and self._is_dark(found):
-                reading = asyncio.ensure_future(self._read(epoch, attempts))
-            return found, held if reading is None else await reading
+            read = held if reading is None else await reading
+            if epoch is not None and self._is_dark(found) and self._must_knock(reading):
+                reading = asyncio.ensure_future(self._read(epoch, attempts, knock=True))
+                read = await reading
+            return found, read
         except asyncio.CancelledError:
             for task in (*(attempt.task for attempt in attempts.values()), *([reading] if reading else [])):
                 task.cancel()
@@ -156,8 +158,15 @@ class Look:
     def _is_dark(self, found: dict[str, Observation]) -> bool:
         return any(seen.kind.dark and self.roads[name].plane is Plane.SOCKET for name, seen in found.items())
 
-    async def _read(self, epoch: Epoch, attempts: dict[str, Attempt]) -> Reading:
-        return await self.examiner.read(epoch, lambda queue: sum(_waits_at(queue, a) for a in attempts.values()))
+    def _must_knock(self, reading: asyncio.Task[Reading] | None) -> bool:
+        """A probe has timed out: it is read now, or once more where the reading of what was late proved nothing."""
+        return reading is None or (not self.examiner.proofs and self.examiner.may_knock())
+
+    async def _read(self, epoch: Epoch, attempts: dict[str, Attempt], *, knock: bool = False) -> Reading:
+        def ours(queue: Queue) -> int:
+            return sum(_waits_at(queue, attempt) for attempt in attempts.values())
+
+        return await self.examiner.read(epoch, ours, knock=knock)
 
     def _attempt(self, name: str, epoch: Epoch | None) -> Attempt:
         """The one that is still waited on, or a new one."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tests import servers
 from tests.integration.guarding import ENVIRONMENT, guarding, kinds, nginx_table, redis_table
+from tests.servers import until
 from tests.stall import HTTP, PING, Shim, held, kicker, shim_for
 
 ANSWER_WITHIN_S = 3.0  # from the lost wake-up, with interval and timeout at 500 ms
@@ -43,6 +44,26 @@ def test_a_stalled_nginx_is_nudged_and_loses_no_connection(shim: Shim, tmp_path:
         assert guard.metric("healthy", name="nginx") == 1
         assert guard.metric("nudge_stopped_seconds_count") == 1
         assert guard.metric("recovery_seconds_count", rung="nudge") == 1
+
+
+def test_a_stall_that_begins_between_the_accept_and_the_answer_of_the_only_probe_is_proven_and_healed(
+    shim: Shim, tmp_path: Path, snmpd: servers.Snmpd
+) -> None:
+    with servers.nginx(tmp_path, env=shim.environment) as nginx, ExitStack() as rest:
+        table = nginx_table(nginx, snmpd)
+        start, end = table.index("[service.nginx.probe.unix]"), table.index("[service.nginx.probe.witness]")
+        one_road = table[:start] + table[end:]
+        guard = rest.enter_context(guarding(tmp_path, one_road, env=ENVIRONMENT))
+        client = rest.enter_context(held(("127.0.0.1", nginx.port), HTTP))
+        guard.wait_verdict("nginx", "healthy")
+
+        shim.pull()  # the next probe wakes the loop, which accepts it, and then loses what follows: no queue has anybody
+        until(lambda: bool(shim.moments("lost")), 5, "the lost wake-up")
+        client.ask()
+        client.answer(within_s=10)
+
+        incident = guard.wait_record("nginx", "resolved")
+        assert (incident["verdict"], incident["certainty"]) == ("epoll_stall", "confirmed")
 
 
 def test_both_workers_of_nginx_are_nudged_at_once(shim: Shim, tmp_path: Path, snmpd: servers.Snmpd) -> None:
