@@ -120,7 +120,7 @@ class Stretch:
     def over_time(self, inode: int) -> tuple[Queue, ...]:
         """The queue of a listener at every moment; empty where it is none, or was not read each time."""
         found = [moment.of(inode) for moment in self.queues]
-        return tuple(queue for queue in found if queue is not None) if inode and all(found) else ()
+        return tuple(queue for queue in found if queue is not None) if all(found) else ()
 
     def asleep_before(self, waiting: Mapping[Key, Trace]) -> Iterator[Queues]:
         """The queues of earlier readings, as far back as the same threads sleep in the same sleep."""

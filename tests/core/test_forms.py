@@ -122,6 +122,11 @@ def test_a_sleep_is_followed_back_to_where_it_began_and_no_farther() -> None:
     assert "no connection stood" in refuted(reading(lengths=FLAT), None, older, newer)
 
 
+def test_what_stood_before_says_nothing_of_queues_that_are_not_read_now() -> None:
+    before, now = reading(lengths=FLAT, at=998.0), replace(reading(), queues=())
+    assert "no connection stood" in refuted(now, None, before)
+
+
 def test_what_stands_in_this_reading_alone_proves_nothing() -> None:
     assert "for a second" in refuted(reading(lengths=FLAT))
 

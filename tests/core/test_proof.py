@@ -164,9 +164,9 @@ def test_a_reading_that_lacks_something_proves_nothing(found: Reading, why: str)
 
 
 def test_samples_of_copies_that_were_not_read_in_turn_prove_nothing() -> None:
-    found = touched(reading(lengths=EMPTY))
-    torn = replace(found, samples=(), touched=(*found.touched[:1], *found.touched[:3]))
-    assert "the reading was too short" in refuted(torn)
+    first, second, *rest = touched(reading(lengths=EMPTY)).touched
+    torn = replace(reading(lengths=EMPTY), touched=(first, replace(second, ended=rest[0].began + 0.001), *rest))
+    assert "not read in turn" in refuted(torn)
 
 
 def test_the_last_sample_need_not_tell_of_epolls() -> None:
@@ -321,6 +321,13 @@ def test_entries_that_were_not_read_may_be_shared_with_anybody(epolls: tuple[Epo
     woken = but(asleep(101, epfd=8), 1, 2, 3, state="R", call="", epfd=None)
     baseline = healthy(asleep(), asleep(101, epfd=8), epolls=epolls)
     assert "serves it too" in refuted(reading(asleep(), woken, epolls=epolls), baseline)
+
+
+def test_hidden_entries_of_another_epoll_are_no_matter_where_all_are_woken() -> None:
+    epolls = (epoll(), Epoll(PID, 8, (Watch(9, LEVEL, 4711),), omitted=1))
+    baseline = healthy(asleep(), asleep(101, epfd=8), epolls=epolls)
+    woken = but(asleep(101, epfd=8), 1, 2, 3, state="R", call="", epfd=None)
+    assert proven(reading(asleep(), woken, epolls=epolls), baseline)
 
 
 # --- what is told -----------------------------------------------------------------------------------------------------
