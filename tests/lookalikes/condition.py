@@ -13,7 +13,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -94,6 +94,7 @@ class Moment:
     verdict: Verdict
     certainty: Certainty
     reasons: tuple[str, ...]
+    against: tuple[str, ...]  # why others lost
 
 
 @dataclass(slots=True)
@@ -190,6 +191,7 @@ class Row:
         for moment in self.moments:
             lines.append(f"  {moment.at:6.2f} s  {moment.verdict} ({moment.certainty})")
             lines += [f"            {reason}" for reason in moment.reasons]
+            lines += [f"            not {reason}" for reason in moment.against]
         for incident in reversed(self.incidents):
             lines.append(f"  incident {incident['id']}")
             lines += [f"    {record['at']} {record['kind']}: {record['text']}" for record in incident["timeline"]]
@@ -254,10 +256,19 @@ def _watch(row: Row, watched: Watched, made: float) -> None:
 
 
 def _keep(row: Row, view: Any, elapsed: float) -> None:
-    verdict, certainty = Verdict(view["verdict"]), Certainty(view["certainty"])
-    if row.moments and (row.moments[-1].verdict, row.moments[-1].certainty) == (verdict, certainty):
-        return
-    row.moments.append(Moment(elapsed, verdict, certainty, tuple(view["reasons"])))
+    """A verdict that goes on keeps the time when it was first told; its reasons are the newest."""
+    now = Moment(
+        elapsed,
+        Verdict(view["verdict"]),
+        Certainty(view["certainty"]),
+        tuple(view["reasons"]),
+        tuple(view["against"]),
+    )
+    before = row.moments[-1] if row.moments else None
+    if before is not None and (before.verdict, before.certainty) == (now.verdict, now.certainty):
+        row.moments[-1] = replace(now, at=before.at)
+    else:
+        row.moments.append(now)
 
 
 def _take_incidents(row: Row, watched: Watched) -> None:

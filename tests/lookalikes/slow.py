@@ -64,7 +64,7 @@ def idle(stage: Stage) -> Iterator[Scene]:
 
 @contextmanager
 def busy_loop(stage: Stage) -> Iterator[Scene]:
-    """One of two loops burns 40 ms for each request, and always has one."""
+    """One of two loops burns 15 ms for each request, and always has one."""
     with (
         server(stage.server, stage.directory, "loops=2") as running,
         watched(stage.directory, running.pidfile, *of_server(running)) as daemon,
@@ -72,8 +72,8 @@ def busy_loop(stage: Stage) -> Iterator[Scene]:
     ):
 
         def make() -> None:
-            running.order("work 1 40")
-            clients.enter_context(load(running.address, clients=2, pause_ms=5))
+            running.order("work 1 15")
+            clients.enter_context(load(running.address, clients=2, pause_ms=2))
 
         yield Scene(daemon, make)
 
