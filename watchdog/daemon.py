@@ -44,6 +44,7 @@ from watchdog.systemd import Units
 from watchdog.tripwire import Tripwire
 from watchdog.web.server import Server, serve
 
+HELPER_WITHIN = 3.0  # s that the start waits for the helper to have read the config; it takes half of one
 STOP_TIMEOUT = 0.3  # s for all tasks to end
 LAST_RESORT = 0.6  # s more for everything to be closed; what matters is committed already
 LEDGER = "helper-ledger.json"
@@ -88,8 +89,14 @@ class Daemon:
         """Guard until told to stop. Raises `CannotListen` and what else keeps it from starting."""
         loop = asyncio.get_running_loop()
         _make(self._config.state_directory)
-        self._server = await serve(self._board, self._config.http.listen)
         self._hands = await Hands.spawn(self._path, self._config.state_directory / LEDGER)
+        with contextlib.suppress(TimeoutError):  # else the first healthy rounds could not read their baselines
+            await asyncio.wait_for(self._hands.ready(), HELPER_WITHIN)
+        try:
+            self._server = await serve(self._board, self._config.http.listen)
+        except BaseException:
+            await self._hands.close()
+            raise
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)

@@ -57,7 +57,7 @@ def test_a_stall_that_begins_between_the_accept_and_the_answer_of_the_only_probe
         client = rest.enter_context(held(("127.0.0.1", nginx.port), HTTP))
         guard.wait_verdict("nginx", "healthy")
 
-        shim.pull()  # the next probe wakes the loop, which accepts it, and then loses what follows: no queue has anybody
+        shim.pull()  # the next probe wakes the loop; it accepts, and loses what follows: no queue holds anybody
         until(lambda: bool(shim.moments("lost")), 5, "the lost wake-up")
         client.ask()
         client.answer(within_s=10)
