@@ -93,6 +93,8 @@ def _looked(policy: Policy, state: State, event: Looked, now: float) -> Step:
         case Stance.GOOD:
             if state.incident is not None and state.tally.good >= _rise(policy, state.incident):
                 state = _resolve(state, now, records, "")
+            elif state.incident is not None:  # the last nudge was not useless, and what comes now is new
+                state = replace(state, incident=replace(state.incident, proven=False, parked=False))
         case Stance.SICK:
             state = _note_proof(_open(policy, state, event, now, records), event)
             return _climb(policy, state, event, now, records)

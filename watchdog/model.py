@@ -375,7 +375,7 @@ class Incident:
     acked: bool = False
     budget_spent: bool = False  # a remedy was passed for want of budget: the service flaps
     held: tuple[str, ...] = ()  # the holds that were already told
-    proven: bool = False  # a nudge was performed for a confirmed stall
+    proven: bool = False  # a nudge was performed for a confirmed stall, and no round was good since
     parked: bool = False  # the last proof had the form *parked* alone
     acted: float | None = None  # when the last remedy was decided
     answered: bool = False  # the first good answer after it was told

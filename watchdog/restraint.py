@@ -55,7 +55,7 @@ def never_healthy(m: Moment) -> str | None:
 
 def parked_elsewhere(m: Moment) -> str | None:
     """A nudge did not help a thread that waits on the wrong epoll: a second one would do the same."""
-    if m.rung is not Rung.NUDGE or not m.incident.parked or Rung.NUDGE not in m.incident.performed:
+    if m.rung is not Rung.NUDGE or not m.incident.parked or Rung.NUDGE not in m.incident.performed or settling(m):
         return None
     return "its thread waits on an epoll that watches nothing, and a nudge did not bring it back"
 
@@ -195,5 +195,9 @@ def confirmed_stall(incident: Incident) -> bool:
 
 
 def _proven_useless(incident: Incident) -> bool:
-    """A nudge was done on a proof. What proved it may not be shown again: the nudge itself moved the threads."""
-    return incident.verdict is Verdict.EPOLL_STALL and incident.proven
+    """A nudge was done on a proof and did not help, or a proof comes again after a nudge.
+
+    What proved it before may not be shown again: the nudge itself moved the threads.
+    """
+    nudged = Rung.NUDGE in incident.performed
+    return (nudged and confirmed_stall(incident)) or (incident.proven and incident.verdict is Verdict.EPOLL_STALL)

@@ -67,6 +67,8 @@ class Story:
         every: float = 0.5,
         late: bool = False,
         dark: bool = True,
+        parked: bool = False,
+        answered: float | None = None,
         for_: float | None = None,
     ) -> Story:
         """Rounds with this verdict, `every` seconds; remedies are performed as they are asked for."""
@@ -81,6 +83,8 @@ class Story:
                 round_id=round_id,
                 dark=dark,
                 outlook=self.outlook,
+                parked=parked,
+                answered=answered,
             )
             action = self.event(looked)
             if action is not None:

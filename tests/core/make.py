@@ -54,7 +54,9 @@ def seen(
     round_id: str = "r",
     dark: bool = True,
     outlook: RestartOutlook | None = None,
+    parked: bool = False,
+    answered: float | None = None,
 ) -> Looked:
     """A round with this verdict."""
     diagnosis = Diagnosis(verdict, certainty, ("because",))
-    return Looked(round_id, diagnosis, epoch, late, host or Host(), dark, outlook=outlook)
+    return Looked(round_id, diagnosis, epoch, late, host or Host(), dark, parked, answered, outlook)

@@ -31,6 +31,7 @@ from watchdog.model import (
     Told,
     Verdict,
 )
+from watchdog.restraint import confirmed_stall
 from watchdog.verdicts import Stance, ladder, stance
 
 Epochs = st.integers(1, 3).map(lambda pid: Epoch(pid, 1))
@@ -83,6 +84,8 @@ class Life:
     acts: list[tuple[float, Rung]] = field(default_factory=list)
     unbroken_since: float | None = None  # since when every round was bad, with no late answer
     paused_until: float | None = None  # inf: until told
+    useless: bool = False  # a nudge was done for a proven stall, and no round was good since
+    may_answer: bool = False  # a remedy was done, and no first answer was told since
     open_incidents: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)
 
@@ -101,11 +104,19 @@ class Life:
         match event:
             case Looked(diagnosis=diagnosis, late=late) if self.state.pending is None:
                 sick = stance(diagnosis.verdict) is Stance.SICK
+                self.useless = self.useless and stance(diagnosis.verdict) is not Stance.GOOD
                 new = event.epoch not in (None, self.state.epoch)
-                if not sick or event.host.sick_parents:
+                if not (sick and event.dark) or event.host.sick_parents:
                     self.unbroken_since = None
                 elif late or new or self.unbroken_since is None:
                     self.unbroken_since = self.now
+            case Performed(rung=rung, outcome=outcome) if outcome in (Outcome.DONE, Outcome.TIMED_OUT):
+                incident = self.state.incident
+                proven = incident is not None and confirmed_stall(incident)
+                self.useless = self.useless or (proven and rung is Rung.NUDGE)
+                self.may_answer = True
+            case Performed(rung=Rung.RESTART | Rung.CAPTURE, outcome=Outcome.FAILED):
+                self.may_answer = True
             case Told(order=Order.PAUSE):
                 self.paused_until = float("inf") if event.until is None else event.until
             case Told(order=Order.RESUME):
@@ -118,6 +129,10 @@ class Life:
             if record.kind is RecordKind.OPENED:
                 assert self.open_incidents == [], "one open incident a service"
                 self.open_incidents.append(record.incident)
+                self.useless = False
+            if record.kind is RecordKind.ANSWERED:
+                assert self.may_answer, "the first answer after a remedy is told once"
+                self.may_answer = False
             if record.kind is RecordKind.RESOLVED:
                 assert self.open_incidents == [record.incident], "an end is the end of the open incident"
                 self.open_incidents.clear()
@@ -143,6 +158,9 @@ class Life:
         assert len(recent) <= limit.burst, "no rung beyond its budget"
         if rung is Rung.RESTART:
             self._restarted(before, event)
+        if rung is Rung.NUDGE:
+            before_it = self.state.incident.performed if self.state.incident is not None else ()
+            assert not (event.parked and confirmed(event) and Rung.NUDGE in before_it), "one nudge for who is parked"
 
     def _restarted(self, before: State, event: Looked) -> None:
         incident = self.state.incident
@@ -156,11 +174,16 @@ class Life:
         assert outlook is None or outlook.job is None, "no restart into somebody else's job"
         assert outlook is None or not outlook.takes_along, "no restart that takes others along"
         assert outlook is None or not 0 < outlook.burst <= outlook.starts, "no restart into the start limit"
-        proven = event.diagnosis.certainty is Certainty.CONFIRMED and event.diagnosis.verdict is Verdict.EPOLL_STALL
-        assert self.unbroken_since is not None
-        assert (
-            proven and Rung.NUDGE in incident.performed
-        ) or self.now - self.unbroken_since >= self.policy.dark_for, "no restart before dark_for on a suspicion"
+        again = confirmed(event) and Rung.NUDGE in incident.performed
+        useless = again or (self.useless and event.diagnosis.verdict is Verdict.EPOLL_STALL)
+        assert self.unbroken_since is not None or useless
+        dark_for = 0.0 if self.unbroken_since is None else self.now - self.unbroken_since
+        assert useless or dark_for >= self.policy.dark_for, "no restart before dark_for on a suspicion"
+
+
+def confirmed(event: Looked) -> bool:
+    """Whether a round proved a stall."""
+    return event.diagnosis.certainty is Certainty.CONFIRMED and event.diagnosis.verdict is Verdict.EPOLL_STALL
 
 
 @st.composite
@@ -173,7 +196,7 @@ def happenings(draw: st.DrawFn) -> Callable[[Life], None]:
     epoch, host, late = draw(st.none() | Epochs), draw(Hosts), draw(st.integers(0, 9)) == 0
     outcome, order = draw(st.sampled_from(Outcome)), draw(st.sampled_from(Order))
     until = draw(st.none() | st.floats(0, 100))
-    outlook = draw(Outlooks)
+    outlook, dark, parked = draw(Outlooks), draw(st.integers(0, 3)) > 0, draw(st.booleans())
 
     def happen(life: Life) -> None:
         if life.state.pending is not None and choice != 0:
@@ -188,7 +211,7 @@ def happenings(draw: st.DrawFn) -> Callable[[Life], None]:
             for number in range(times):
                 round_id = f"{life.now}.{number}.{len(life.records)}"
                 looked = seen(verdict, certainty=certainty, epoch=epoch, late=late, host=host, round_id=round_id)
-                life.run(replace(looked, outlook=outlook))
+                life.run(replace(looked, outlook=outlook, dark=dark, parked=parked, answered=life.now - 0.1))
                 life.now += min(pause, 5.0)
 
     return happen

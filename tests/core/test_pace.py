@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+from random import Random
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.drive import Story
 from watchdog.model import Mode, Policy, Verdict
-from watchdog.pace import plan
+from watchdog.pace import LATENCIES, late_after, plan
 
 
 def interval(story: Story) -> float:
@@ -38,3 +41,35 @@ def test_a_round_is_never_planned_for_the_past_and_a_late_one_is_not_caught_up(b
     now = began + took
     planned = plan(Policy(), Story().state, began, now)
     assert planned == max(began + 5.0, now)
+
+
+# --- late -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("latencies", "late"),
+    [
+        ([], 0.05),
+        ([0.001], 0.05),
+        ([0.1], 0.3),
+        ([0.1, 3.0], 0.3),
+        ([0.1] * 99 + [3.0], 0.3),
+        ([0.1] * 98 + [0.2, 3.0], 0.6),
+    ],
+)
+def test_a_probe_is_late_after_three_times_what_it_usually_takes_and_50_ms_at_least(
+    latencies: list[float], late: float
+) -> None:
+    assert late_after(latencies) == pytest.approx(late)
+
+
+@given(st.lists(st.floats(0.0, 10.0), max_size=LATENCIES), st.floats(0.0, 1000.0))
+def test_one_slow_answer_among_others_never_makes_it_later(latencies: list[float], slow: float) -> None:
+    known = [0.01, *latencies]
+    assert late_after([*known, slow]) <= max(0.05, 3 * max(known))
+
+
+@given(st.lists(st.floats(0.0, 10.0), min_size=1, max_size=LATENCIES), st.randoms())
+def test_the_order_of_the_answers_is_no_matter(latencies: list[float], random: Random) -> None:
+    shuffled = random.sample(latencies, len(latencies))
+    assert late_after(shuffled) == late_after(latencies) >= 0.05
