@@ -99,7 +99,7 @@ def _prove(stretch: Stretch, key: Key, shows: tuple[Shows, ...]) -> Proof:
     _check_asleep(waiting)
     _check_processes(stretch, {trace[0].pid for trace in waiting.values()})
     epolls = stretch.epolls(key)
-    _check_nobody_on_the_way(stretch, epolls[-1], waiting)
+    _check_nobody_on_the_way(stretch, epolls[-1])
     watches = _watched_before(stretch, epolls[-1]) if parked else epolls[-1].watches
     shown = first(shows, stretch, Asked(epolls, watches, waiting))
     form, text = shown.form, shown.text
@@ -176,13 +176,13 @@ def _watched_before(stretch: Stretch, epoll: Epoll) -> list[Watch]:
 # --- who else may serve it --------------------------------------------------------------------------------------------
 
 
-def _check_nobody_on_the_way(stretch: Stretch, epoll: Epoll, waiting: Waiting) -> None:
+def _check_nobody_on_the_way(stretch: Stretch, epoll: Epoll) -> None:
     baseline = stretch.baseline
     keys = {epoll.key, *_related(stretch, epoll)}
     serving, busy = stretch.serving(keys), stretch.serving_others(keys)
     for number, found in enumerate(stretch.threads):
         for thread, now in found.items():
-            if now.state == "S" or now.state in ENDED or thread in waiting:
+            if now.state == "S" or now.state in ENDED:
                 continue
             does = f"{_name(now)} is in state {now.state}"
             if baseline is None:
@@ -212,7 +212,7 @@ def _related(stretch: Stretch, epoll: Epoll) -> set[Key]:
         hidden = bool(epoll.omitted or (other.omitted and exclusive))
         return forked or doubled or hidden or any(watch.inode in exclusive for watch in other.watches)
 
-    return {other.key for other in told if other.key != epoll.key and related(other)}
+    return {other.key for other in told if related(other)}
 
 
 def _name(thread: Thread) -> str:

@@ -113,14 +113,14 @@ class Stretch:
         samples = self.samples if self.samples[-1].epolls else self.samples[:-1]
         found = [next((epoll for epoll in sample.epolls if epoll.key == key), None) for sample in samples]
         told = tuple(epoll for epoll in found if epoll is not None)
-        if not told or len(told) < len(found):
+        if len(told) < len(found):
             raise No("what it watches could not be read in every sample")
         return told
 
     def over_time(self, inode: int) -> tuple[Queue, ...]:
-        """The queue of a listener at every moment; empty where it is none, or was not read each time."""
-        found = [moment.of(inode) for moment in self.queues]
-        return tuple(queue for queue in found if queue is not None) if all(found) else ()
+        """The queue of a listener at every moment at which it was read; empty where it is none."""
+        found = (moment.of(inode) for moment in self.queues)
+        return tuple(queue for queue in found if queue is not None)
 
     def asleep_before(self, waiting: Mapping[Key, Trace]) -> Iterator[Queues]:
         """The queues of earlier readings, as far back as the same threads sleep in the same sleep."""

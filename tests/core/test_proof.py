@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -169,6 +170,11 @@ def test_samples_of_copies_that_were_not_read_in_turn_prove_nothing() -> None:
     assert "not read in turn" in refuted(torn)
 
 
+def test_three_samples_of_copies_are_not_enough() -> None:
+    first, _second, *rest = touched(reading(lengths=EMPTY)).touched
+    assert "too short" in refuted(replace(reading(lengths=EMPTY), touched=(first, *rest)))
+
+
 def test_the_last_sample_need_not_tell_of_epolls() -> None:
     assert proven(sampled(reading(), 3, epolls=()))
 
@@ -236,10 +242,17 @@ def test_a_known_thread_that_has_something_else_to_do_is_no_matter(form: Build, 
     assert proven(form(other), healthy(asleep(), elsewhere(101)))
 
 
-def test_a_thread_that_waits_for_a_disk_within_an_epoll_wait_may_be_on_its_way() -> None:
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"state": "D", "call": "epoll_wait", "wchan": "folio_wait_bit_common"},
+        {"state": "D", "call": ""},
+        {"state": "T"},
+    ],
+)
+def test_a_known_thread_that_is_held_up_who_knows_where_may_be_on_its_way(fields: dict[str, Any]) -> None:
     known = healthy(asleep(), elsewhere(101))
-    faulting = but(elsewhere(101), 1, state="D", call="epoll_wait", wchan="folio_wait_bit_common")
-    assert "gets no CPU" in refuted(reading(asleep(), faulting), known)
+    assert "gets no CPU" in refuted(reading(asleep(), but(elsewhere(101), 1, **fields)), known)
 
 
 def test_a_known_thread_that_ends_while_it_runs_is_no_matter() -> None:
@@ -264,6 +277,13 @@ def test_where_only_one_of_several_is_woken_none_of_the_others_may_be_awake() ->
     baseline = healthy(asleep(), asleep(101, epfd=8), epolls=epolls)
     woken = but(asleep(101, epfd=8), 1, 2, 3, state="R", call="", epfd=None)
     assert "serves it too" in refuted(reading(asleep(), woken, epolls=epolls), baseline)
+
+
+def test_nor_where_the_last_sample_tells_of_no_epolls() -> None:
+    epolls = (epoll(events=EXCLUSIVE), epoll(8, EXCLUSIVE))
+    baseline = healthy(asleep(), asleep(101, epfd=8), epolls=epolls)
+    woken = but(asleep(101, epfd=8), 1, 2, 3, state="R", call="", epfd=None)
+    assert "serves it too" in refuted(sampled(reading(asleep(), woken, epolls=epolls), 3, epolls=()), baseline)
 
 
 def test_nor_where_only_this_reading_tells_that_they_wait_there() -> None:
