@@ -44,7 +44,7 @@ from watchdog.systemd import Units
 from watchdog.tripwire import Tripwire
 from watchdog.web.server import Server, serve
 
-HELPER_WITHIN = 3.0  # s that the start waits for the helper to have read the config; it takes half of one
+HELPER_WITHIN = 10.0  # s that the start waits for the helper to have read the config; it takes half of one
 STOP_TIMEOUT = 0.3  # s for all tasks to end
 LAST_RESORT = 0.6  # s more for everything to be closed; what matters is committed already
 LEDGER = "helper-ledger.json"

@@ -72,7 +72,7 @@ def starting(sight: Sight) -> Diagnosis | str | None:
 
 
 def blind(sight: Sight) -> Diagnosis | str | None:
-    """The watchdog's loop lags, the host was paused or starves, its process is unknown, or a plane ends in *error*."""
+    """The watchdog's own loop lags, the host was paused or starves, or the service's process can't be known."""
     case = sight.case
     if case.host.loop_lag > LAG_LIMIT * case.policy.timeout:
         return _suspect(Verdict.BLIND, sight, f"the watchdog's own loop lags by {format_duration(case.host.loop_lag)}")
@@ -84,9 +84,6 @@ def blind(sight: Sight) -> Diagnosis | str | None:
         return _suspect(Verdict.BLIND, sight, scarce)
     if case.process_error:
         return _suspect(Verdict.BLIND, sight, f"the service's process can't be known: {case.process_error}")
-    for plane, found in ((Plane.SOCKET, sight.sockets), (Plane.WITNESS, sight.witnesses)):
-        if not found and any(case.roads[name].plane is plane for name in sight.erring):
-            return _suspect(Verdict.BLIND, sight, f"no {plane} probe could run")
     return None
 
 
@@ -135,6 +132,14 @@ def epoll_stall_proven(sight: Sight) -> Diagnosis | str | None:
     return _confirm(Verdict.EPOLL_STALL, *proofs, *words, *told({**sight.sockets, **sight.erring}), *_kernel(case))
 
 
+def blind_on_a_plane(sight: Sight) -> Diagnosis | str | None:
+    """Every probe of a plane ends in *error*, and neither systemd nor the kernel has told what is wrong."""
+    for plane, found in ((Plane.SOCKET, sight.sockets), (Plane.WITNESS, sight.witnesses)):
+        if not found and any(sight.case.roads[name].plane is plane for name in sight.erring):
+            return _suspect(Verdict.BLIND, sight, f"no {plane} probe could run")
+    return None
+
+
 def healthy(sight: Sight) -> Diagnosis | str | None:
     """Every probe is alive."""
     return _suspect(Verdict.HEALTHY, sight) if sight.well else None
@@ -177,6 +182,8 @@ def network(sight: Sight) -> Diagnosis | str | None:
     if arrived := [queue for queue in listeners if queue.length]:
         return f"connections arrive at {arrived[0].address}"
     if any(seen.kind is Kind.ALIVE for seen in unix.values()):
+        if listeners and all(seen.kind is Kind.SILENT for seen in tcp.values()):
+            return f"connections are made at {listeners[0].address}, so packets arrive"
         return _suspect(Verdict.NETWORK, sight, "TCP is dark, the Unix socket answers")
     kinds = {seen.kind for seen in tcp.values()}
     if symptoms is None or unix or not kinds <= {Kind.UNREACHABLE, Kind.REFUSED}:
@@ -192,7 +199,11 @@ def overloaded(sight: Sight) -> Diagnosis | str | None:
     ago = float("inf") if case.late_answer is None or cured(case) else case.now - case.late_answer
     if ago <= LATE_FOR and not sight.lit:
         return _suspect(Verdict.OVERLOADED, sight, f"a late answer came {format_duration(ago)} ago")
-    if sight.symptoms is None or not sight.diverges:
+    if sight.symptoms is None or not sight.dark:
+        return None
+    if (starved := sight.symptoms.starved()) is not None:
+        return _suspect(Verdict.OVERLOADED, sight, f"thread {starved.tid} ({starved.name}) could run, and gets no CPU")
+    if not sight.diverges:
         return None
     if (queue := sight.symptoms.drained()) is not None:
         return _suspect(
@@ -200,8 +211,6 @@ def overloaded(sight: Sight) -> Diagnosis | str | None:
         )
     if sight.symptoms.filled() and sight.symptoms.accepted():
         return _suspect(Verdict.OVERLOADED, sight, "connections that waited were taken meanwhile")
-    if (starved := sight.symptoms.starved()) is not None:
-        return _suspect(Verdict.OVERLOADED, sight, f"thread {starved.tid} ({starved.name}) could run, and gets no CPU")
     return "no late answer came, and no accept queue drains" if sight.symptoms.listeners() else None
 
 
@@ -329,6 +338,7 @@ RULES: tuple[Rule, ...] = (
     paused_process,
     io_stuck,
     epoll_stall_proven,
+    blind_on_a_plane,
     healthy,
     fd_exhausted,
     listener_lost,

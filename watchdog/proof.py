@@ -15,7 +15,8 @@ can be on the way to serve E, for a woken thread may just lack CPU:
 - who is known, and never waited on any epoll, sleeps or was seen to run: it does not lack CPU.
 
 Then one of four forms: the three of `forms.py`; or *parked*: who served E waits on an epoll that watches nothing, E has
-no waiter, and connections arrived or stand, as in the first two, at a listener that E watched while healthy.
+no waiter, and connections arrived or stand, as in the first two, at a listener that E watched while healthy, or a copy
+of E is readable.
 
 Where the cgroup could not be read `wchan` says that it is not frozen: a frozen thread has left its epoll wait.
 
@@ -93,14 +94,14 @@ def _prove(stretch: Stretch, key: Key, shows: tuple[Shows, ...]) -> Proof:
     waiting: Waiting = stretch.waiters(key)
     parked = not waiting
     if parked:
-        if shows is TOUCHING:
-            raise No("nobody waits on it")
         waiting = _parked(stretch, key)
     _check_asleep(waiting)
     _check_processes(stretch, {trace[0].pid for trace in waiting.values()})
     epolls = stretch.epolls(key)
     _check_nobody_on_the_way(stretch, epolls[-1])
     watches = _watched_before(stretch, epolls[-1]) if parked else epolls[-1].watches
+    if parked and not watches:
+        raise No("it watches nothing that it watched while healthy: its number may be another epoll's")
     shown = first(shows, stretch, Asked(epolls, watches, waiting))
     form, text = shown.form, shown.text
     if parked:

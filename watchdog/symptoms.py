@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from watchdog.proof import ENDED, EPOLL_SLEEP
 from watchdog.reading import Baseline, Epoll, Process, Queue, Reading, Sample, Thread, Watch
 
-BUSY = 0.5  # share of a CPU that a loop burns
+RUNS = 0.8  # share of the time that a loop which never rests is runnable, with a CPU or without
 STARVED = 0.5  # share of the time that a runnable thread is without a CPU
+CRUMBS = 0.2  # of a CPU: who gets less is starved, who gets more and never rests is busy
 
 Trace = tuple[Thread, ...]  # one thread, in every sample
 
@@ -69,16 +70,26 @@ class Symptoms:
         return next((t[-1] for t in self.loops if len(t) > 1 and all(x.state == "D" for x in t)), None)
 
     def busy(self) -> Thread | None:
-        """A loop's thread that burns CPU."""
-        return next((trace[-1] for trace in self.loops if self.cpu_share(trace) >= BUSY), None)
+        """A loop's thread that burns what CPU it gets, and never rests."""
+        return next((trace[-1] for trace in self.loops if self._burns(trace)), None)
+
+    def _burns(self, trace: Trace) -> bool:
+        used = self.cpu_share(trace)
+        runnable = used + self._delayed(trace)
+        return used >= CRUMBS and (runnable >= RUNS or all(thread.state == "R" for thread in trace))
 
     def starved(self) -> Thread | None:
         """A loop's thread that wants to run, and mostly gets no CPU: once it has one the kernel tells for how long."""
         return next((trace[-1] for trace in self.loops if self.span and self._starves(trace)), None)
 
     def _starves(self, trace: Trace) -> bool:
-        waited = (trace[-1].delayed - trace[0].delayed) / self.span
-        return waited >= STARVED or (all(x.state == "R" for x in trace) and self.cpu_share(trace) <= 1 - STARVED)
+        if self.cpu_share(trace) >= CRUMBS:
+            return False
+        return self._delayed(trace) >= STARVED or all(thread.state == "R" for thread in trace)
+
+    def _delayed(self, trace: Trace) -> float:
+        """How much of the time the thread was runnable without a CPU, 0 to 1."""
+        return (trace[-1].delayed - trace[0].delayed) / self.span if self.span else 0.0
 
     def cpu_share(self, trace: Trace) -> float:
         """How much of a CPU the thread used, 0 to 1."""

@@ -196,6 +196,9 @@ def test_connections_that_stand_show_that_it_is_parked_too() -> None:
     assert proven(now, KNOWN, before).form is Form.PARKED
 
 
+NEVER = (False, False, False, False)
+
+
 def parked(*traces: Trace, decoy: Epoll | None = None) -> Reading:
     return reading(*traces, epolls=(epoll(), decoy or nothing()))
 
@@ -218,7 +221,7 @@ def parked(*traces: Trace, decoy: Epoll | None = None) -> Reading:
         (parked(asleep(epfd=NOTHING), running(101)), KNOWN, "the baseline does not know it"),
         (without_thread(PARKED, 100, 0), KNOWN, "was not there all the time"),
         (replace(PARKED, queues=reading(lengths=FLAT).queues), KNOWN, "no listener that it watches"),
-        (touched(replace(PARKED, queues=reading(lengths=FLAT).queues)), KNOWN, "nobody waits on it"),
+        (touched(replace(PARKED, queues=reading(lengths=FLAT).queues), *NEVER), KNOWN, "nothing in it is ready"),
     ],
 )
 def test_parked_are_all_who_are_known_to_serve_it_and_nobody_else_comes(
@@ -226,6 +229,16 @@ def test_parked_are_all_who_are_known_to_serve_it_and_nobody_else_comes(
 ) -> None:
     said = refuted(found, baseline)
     assert any(part in said for part in why.split("|"))
+
+
+def test_who_is_parked_is_proven_to_be_by_a_readable_copy_too() -> None:
+    assert proven(touched(replace(PARKED, queues=reading(lengths=FLAT).queues)), KNOWN).form is Form.PARKED
+
+
+def test_a_copy_proves_nothing_of_an_epoll_that_has_the_number_of_the_one_that_was_served() -> None:
+    other = Epoll(PID, E, (Watch(8, LEVEL, 777),))
+    another = touched(reading(asleep(epfd=NOTHING), epolls=(other, nothing()), lengths=FLAT))
+    assert "its number may be another epoll's" in refuted(another, KNOWN)
 
 
 def test_two_that_are_parked_apart_are_parked() -> None:
