@@ -37,7 +37,7 @@ KEPT = 8  # readings, for what stood for a second
 LEARNT_WELL = 12  # samples of a baseline that is known well; until then each healthy round adds to it
 LEARN_EVERY = 300.0  # s, from then on
 KNOCK_EVERY = 5.0  # s at least between two readings that connect where nobody waits
-TOUCH_EVERY = 0.4  # s at least between two polls of copies: each suspect round (0.5 s) has them, or its verdict flaps
+TOUCH_EVERY = 1.0  # s at least between two polls of copies while nobody waits to be accepted
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a listener on all addresses is reached by, from here
 
 Place = tuple[int, str | tuple[str, int]]  # a family, and an address as connect(2) takes it
@@ -134,8 +134,10 @@ class Examiner:
         reading = await self._passive(epoch, ours, knock)
         proven = self._judge(reading)
         now = self._clock.now()
-        asleep = not proven.proofs and bool(Symptoms(reading, self.baseline).asleep())
-        if asleep and now - self._touched >= self._touch_every:
+        symptoms = Symptoms(reading, self.baseline)
+        # Where somebody waits, only a copy tells a wake-up that was lost from an edge that was.
+        due = bool(symptoms.filled()) or now - self._touched >= self._touch_every
+        if not proven.proofs and due and symptoms.asleep():
             self._touched = now
             touched, lacks = await self._samples(epoch, copy=True)
             reading = replace(reading, touched=touched, lacks=(*reading.lacks, *lacks))
