@@ -6,7 +6,9 @@ For a worker: there is no way back. Sources: seccomp(2), linux/filter.h, linux/s
 from __future__ import annotations
 
 import ctypes
+import os
 import struct
+import sys
 
 PR_SET_NO_NEW_PRIVS = 38
 PR_SET_SECCOMP = 22
@@ -38,3 +40,8 @@ def forbid(call: int, code: int) -> None:
     libc = ctypes.CDLL(None, use_errno=True)
     assert libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0
     assert libc.prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, ctypes.byref(program), 0, 0) == 0, ctypes.get_errno()
+
+
+if __name__ == "__main__":  # CALL ERRNO COMMAND…: become the command, under that filter
+    forbid(int(sys.argv[1]), int(sys.argv[2]))
+    os.execvp(sys.argv[3], sys.argv[3:])

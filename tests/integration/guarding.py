@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,10 +113,12 @@ def guarding(
     general: str = "",
     hook: str | None = None,
     env: Mapping[str, str] | None = None,
+    before: Sequence[str] = (),
 ) -> Iterator[Guarding]:
     """The daemon with `[service.…]` tables, ready. Started again with the same directory it finds its state again.
 
-    `general` are further keys of no table; `hook` is another URL for its webhook than that of the receiver.
+    `general` are further keys of no table; `hook` is another URL for its webhook than that of the receiver; `before` is
+    a command that becomes the daemon.
     """
     listen = f"127.0.0.1:{free_port()}"
     state = directory / "state"
@@ -124,7 +126,7 @@ def guarding(
     with receiver() as receiving, ExitStack() as ending:
         config = directory / "config.toml"
         config.write_text(general + HEAD.format(state=state, listen=listen, url=hook or receiving.url) + services)
-        with child.daemon(config, listen, log=directory / "daemon.log", env=env) as daemon:
+        with child.daemon(config, listen, log=directory / "daemon.log", env=env, before=before) as daemon:
             running = Guarding(daemon, receiving, config)
             ending.callback(_end_orphan, running.helper())
             yield running

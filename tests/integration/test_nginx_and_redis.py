@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import sys
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,6 +12,7 @@ from tests import servers
 from tests.integration.guarding import ENVIRONMENT, guarding, kinds, nginx_table, redis_table
 from tests.servers import until
 from tests.stall import HTTP, PING, Shim, held, kicker, shim_for
+from watchdog.evidence.epollfd import SYS_PIDFD_GETFD
 
 ANSWER_WITHIN_S = 3.0  # from the lost wake-up, with interval and timeout at 500 ms
 
@@ -64,6 +67,26 @@ def test_a_stall_that_begins_between_the_accept_and_the_answer_of_the_only_probe
 
         incident = guard.wait_record("nginx", "resolved")
         assert (incident["verdict"], incident["certainty"]) == ("epoll_stall", "confirmed")
+
+
+def test_where_pidfd_getfd_is_unknown_as_on_the_kernels_that_have_the_bug_the_stall_is_proven_all_the_same(
+    shim: Shim, tmp_path: Path, snmpd: servers.Snmpd
+) -> None:
+    with servers.nginx(tmp_path, env=shim.environment) as nginx, ExitStack() as rest:
+        before = [sys.executable, "-m", "tests.evidence.seccomp", str(SYS_PIDFD_GETFD), str(errno.ENOSYS)]
+        table = nginx_table(nginx, snmpd)
+        guard = rest.enter_context(guarding(tmp_path, table, env=ENVIRONMENT, before=before))
+        address = ("127.0.0.1", nginx.port)
+        client = rest.enter_context(held(address, HTTP))
+        guard.wait_verdict("nginx", "healthy")
+
+        shim.stall(kicker(address, HTTP[0]))
+        client.ask()
+        client.answer(within_s=10)
+
+        incident = guard.wait_record("nginx", "resolved")
+        assert (incident["verdict"], incident["certainty"]) == ("epoll_stall", "confirmed")
+        assert kinds(incident).count("nudged") == 1
 
 
 def test_both_workers_of_nginx_are_nudged_at_once(shim: Shim, tmp_path: Path, snmpd: servers.Snmpd) -> None:

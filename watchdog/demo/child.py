@@ -197,9 +197,14 @@ class Daemon:
 
 
 @contextmanager
-def daemon(config: Path, address: str, *, log: Path, env: Mapping[str, str] | None = None) -> Iterator[Daemon]:
-    """The daemon with `config`, whose `[http] listen` is `address`; ready when it says so. Raises `NotReady`."""
-    argv = [*PYTHON, "-m", "watchdog", "run", "--config", str(config)]
+def daemon(
+    config: Path, address: str, *, log: Path, env: Mapping[str, str] | None = None, before: Sequence[str] = ()
+) -> Iterator[Daemon]:
+    """The daemon with `config`, whose `[http] listen` is `address`; ready when it says so. Raises `NotReady`.
+
+    `before` is a command that becomes the daemon (setpriv, say).
+    """
+    argv = [*before, *PYTHON, "-m", "watchdog", "run", "--config", str(config)]
     with child(argv, log=log, env=env) as process:
         running = Daemon(process, address, log)
         deadline = time.monotonic() + READY_WITHIN_S
