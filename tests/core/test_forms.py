@@ -217,6 +217,7 @@ def parked(*traces: Trace, decoy: Epoll | None = None) -> Reading:
         (parked(but(asleep(epfd=NOTHING), 2, 3, switches=51)), KNOWN, "was woken in between"),
         (parked(but(asleep(epfd=NOTHING), 2, state="R")), KNOWN, "does not sleep all the time"),
         (parked(asleep(epfd=NOTHING, state="Z")), KNOWN, "who served it has ended"),
+        (parked(elsewhere(101)), KNOWN, "who served it has ended"),
         (parked(asleep(epfd=NOTHING), elsewhere(101)), healthy(asleep(), SECOND), "thread 101 (t101), which serves it"),
         (parked(asleep(epfd=NOTHING), running(101)), KNOWN, "the baseline does not know it"),
         (without_thread(PARKED, 100, 0), KNOWN, "was not there all the time"),
@@ -239,6 +240,10 @@ def test_a_copy_proves_nothing_of_an_epoll_that_has_the_number_of_the_one_that_w
     other = Epoll(PID, E, (Watch(8, LEVEL, 777),))
     another = touched(reading(asleep(epfd=NOTHING), epolls=(other, nothing()), lengths=FLAT))
     assert "its number may be another epoll's" in refuted(another, KNOWN)
+
+
+def test_who_is_parked_need_not_be_seen_so_in_a_last_sample_without_epolls() -> None:
+    assert proven(sampled(PARKED, 3, epolls=()), KNOWN).form is Form.PARKED
 
 
 def test_two_that_are_parked_apart_are_parked() -> None:
