@@ -101,7 +101,7 @@ def _prove(stretch: Stretch, key: Key, shows: tuple[Shows, ...]) -> Proof:
     _check_nobody_on_the_way(stretch, epolls[-1])
     watches = _watched_before(stretch, epolls[-1]) if parked else epolls[-1].watches
     if parked and not watches:
-        raise No("it watches nothing that it watched while healthy: its number may be another epoll's")
+        raise No("it watches no socket that it watched while healthy: its number may be another epoll's")
     shown = first(shows, stretch, Asked(epolls, watches, waiting))
     form, text = shown.form, shown.text
     if parked:
@@ -168,10 +168,14 @@ def _on_nothing(stretch: Stretch, trace: Trace) -> bool:
 
 
 def _watched_before(stretch: Stretch, epoll: Epoll) -> list[Watch]:
-    """Those entries that it had while healthy: else its number was given to another epoll since."""
+    """The sockets among its entries that it watched while healthy: else its number was given to another epoll since.
+
+    An eventfd or a timer tells nothing: all of them have one inode.
+    """
     known = stretch.baseline.epolls if stretch.baseline is not None else ()
     before = next((entries(then) for then in known if then.key == epoll.key), set[tuple[int, int]]())
-    return [watch for watch in epoll.watches if (watch.fd, watch.inode) in before]
+    sockets = {inode for sample in stretch.samples for inode in sample.sockets}
+    return [watch for watch in epoll.watches if watch.inode in sockets and (watch.fd, watch.inode) in before]
 
 
 # --- who else may serve it --------------------------------------------------------------------------------------------
