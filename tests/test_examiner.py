@@ -44,8 +44,9 @@ def diag(helper: Playback) -> Iterator[Logged]:
 
 
 @pytest.fixture
-def examiner(helper: Playback, diag: Logged, time: Shifted) -> Examiner:
-    return Examiner("web", (), helper, diag, time.clock, touch_every=1.0)
+def examiner(helper: Playback, diag: Logged, time: Shifted, tmp_path: Path) -> Examiner:
+    asked = {str(tmp_path / "unix.sock")}  # a path is connected to only where a probe asks it
+    return Examiner("web", asked, helper, diag, time.clock, touch_every=1.0)
 
 
 @pytest.fixture
@@ -437,3 +438,30 @@ async def test_nor_does_a_reading_of_another_process_rest_on_what_was_known(
     helper.serves()
     await proven.read(NOBODY, none)
     assert proven.proofs == ()
+
+
+async def test_a_path_that_no_probe_asks_is_not_connected_to_for_it_may_be_another_socket_here(
+    helper: Playback, diag: Logged, listening: Listen, time: Shifted
+) -> None:
+    its = listening("unix")
+    helper.serves(its)
+    await Examiner("web", (), helper, diag, time.clock).read(EPOCH, none, knock=True)
+    assert lengths(diag, [its]) == [1]
+
+
+async def test_a_proof_that_holds_is_kept_when_no_more_of_us_may_connect(
+    examiner: Examiner, helper: Playback, listening: Listen
+) -> None:
+    helper.serves(listening())
+    await examiner.read(EPOCH, none)
+    first = examiner.proofs
+    await examiner.read(EPOCH, none)
+    assert [proof.form for proof in first] == [Form.ARRIVAL]
+    assert examiner.proofs == first
+
+
+async def test_at_rest_earlier_readings_are_forgotten(examiner: Examiner, helper: Playback, listening: Listen) -> None:
+    helper.serves(listening(waiting=0))
+    await examiner.read(EPOCH, none)
+    examiner.rest()
+    assert not examiner._earlier

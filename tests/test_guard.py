@@ -8,9 +8,10 @@ from pathlib import Path
 import pytest
 
 from tests.simulated import SERVICE, Around, SimulatedHands, SimulatedLook, World
+from watchdog.config import Service
 from watchdog.guard import Guard
 from watchdog.look import Seen
-from watchdog.model import Action, Performed, RecordKind, RestartOutlook
+from watchdog.model import Action, Host, Performed, RecordKind, RestartOutlook
 from watchdog.store import Store
 
 
@@ -144,4 +145,27 @@ async def test_a_guard_made_with_a_state_takes_it_up(tmp_path: Path, world: Worl
     await second.resume()
     assert second.state == first.state
     assert second.state.incident is not None
+    await store.close()
+
+
+class Meanwhile(Around):
+    """While this guard asks systemd what a restart would come to, another one begins the one restart."""
+
+    restarting_now = ""
+
+    def host(self, service: str) -> Host:
+        return Host(sick=1, restarting=self.restarting_now)
+
+    async def outlook(self, service: Service) -> RestartOutlook | None:
+        self.restarting_now = "another"
+        return await super().outlook(service)
+
+
+async def test_a_restart_that_another_guard_began_meanwhile_is_waited_for(tmp_path: Path, world: World) -> None:
+    store = Store(tmp_path, world.clock)
+    around = Meanwhile(world)
+    guard = Guard(SERVICE, SimulatedLook(world), SimulatedHands(world), store, world.clock, around)  # type: ignore[arg-type]
+    await live(guard, world, 60)
+    assert (world.nudges, world.restarts) == (2, 0)
+    assert guard.state.tally.holds == ("restart_running",)
     await store.close()

@@ -31,7 +31,7 @@ from watchdog.model import (
     Tally,
     Verdict,
 )
-from watchdog.reading import Advisory
+from watchdog.reading import Advisory, Family, Queue, Queues
 
 OPENMETRICS = "application/openmetrics-text;version=1.0.0;q=0.75,text/plain;version=0.0.4;q=0.5"
 STALL = Diagnosis(Verdict.EPOLL_STALL, Certainty.CONFIRMED, ("why",))
@@ -284,3 +284,14 @@ def test_labels_are_escaped() -> None:
 def test_metrics_import_no_pydantic() -> None:
     code = "import sys, watchdog.metrics; sys.exit('pydantic' in sys.modules or 'aiohttp' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_the_accept_queues_of_listeners_that_share_an_address_are_one_series() -> None:
+    metrics = Metrics()
+    shared = [Queue(number, Family.TCP, "0.0.0.0:80", number, 128) for number in (1, 2)]
+    metrics.queues("web", Queues(0.0, (*shared, Queue(3, Family.UNIX, "/run/web.sock", 0, None))))
+    assert series(metrics, "accept_queue_length") == {
+        (("listener", "0.0.0.0:80"), ("name", "web")): 3.0,
+        (("listener", "/run/web.sock"), ("name", "web")): 0.0,
+    }
+    assert series(metrics, "accept_queue_limit") == {(("listener", "0.0.0.0:80"), ("name", "web")): 256.0}

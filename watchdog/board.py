@@ -203,7 +203,8 @@ class Board:
 
     def ready(self) -> bool:
         """Whether every service had its first round."""
-        return all(guard.seen is not None for guard in self.guards.values())
+        guards = [self.guards.get(name) for name in {*self.config.services, *self.guards}]
+        return all(guard is not None and guard.seen is not None for guard in guards)
 
     def healthy(self) -> bool:
         """Whether the daemon's own loop ticks."""

@@ -89,14 +89,10 @@ class Daemon:
         """Guard until told to stop. Raises `CannotListen` and what else keeps it from starting."""
         loop = asyncio.get_running_loop()
         _make(self._config.state_directory)
+        self._server = await serve(self._board, self._config.http.listen)
         self._hands = await Hands.spawn(self._path, self._config.state_directory / LEDGER)
         with contextlib.suppress(TimeoutError):  # else the first healthy rounds could not read their baselines
             await asyncio.wait_for(self._hands.ready(), HELPER_WITHIN)
-        try:
-            self._server = await serve(self._board, self._config.http.listen)
-        except BaseException:
-            await self._hands.close()
-            raise
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)

@@ -165,7 +165,9 @@ def listener_lost(sight: Sight) -> Diagnosis | str | None:
         return None
     if sight.symptoms is None:
         return _suspect(Verdict.LISTENER_LOST, sight, "every socket refuses connections, a witness answers")
-    if asked := sight.symptoms.asked_listeners():
+    if not sight.symptoms.listed:
+        return f"its listeners are not known: {sight.unread}"
+    if asked := sight.symptoms.asked_listeners() or sight.symptoms.at_asked_ports():
         return f"it still listens on {asked[0].address}"
     left = ", ".join(queue.address for queue in sight.symptoms.all_listeners())
     and_so = f"it still listens on {left}" if left else "it has no listening socket"
@@ -188,7 +190,9 @@ def network(sight: Sight) -> Diagnosis | str | None:
     kinds = {seen.kind for seen in tcp.values()}
     if symptoms is None or unix or not kinds <= {Kind.UNREACHABLE, Kind.REFUSED}:
         return None
-    if not listeners or (Kind.REFUSED in kinds and not symptoms.asked_listeners()):
+    if Kind.REFUSED in kinds:
+        listeners = [*symptoms.asked_listeners()] or [*symptoms.at_asked_ports()]
+    if not listeners:
         return "its listeners are not known"
     return _suspect(Verdict.NETWORK, sight, f"no connection arrives at {listeners[0].address}, which has room for it")
 
@@ -203,7 +207,7 @@ def overloaded(sight: Sight) -> Diagnosis | str | None:
         return None
     if (starved := sight.symptoms.starved()) is not None:
         return _suspect(Verdict.OVERLOADED, sight, f"thread {starved.tid} ({starved.name}) could run, and gets no CPU")
-    if not sight.diverges:
+    if not sight.dark:
         return None
     if (queue := sight.symptoms.drained()) is not None:
         return _suspect(
@@ -222,8 +226,8 @@ def cured(case: Case) -> bool:
 
 
 def loop_busy(sight: Sight) -> Diagnosis | str | None:
-    """The sockets are dark, a witness is alive, and the loop's thread burns CPU."""
-    if sight.symptoms is None or not sight.diverges or not sight.symptoms.informed:
+    """The sockets are dark, and the loop's thread burns CPU: it lives, whatever the witnesses say."""
+    if sight.symptoms is None or not sight.dark or not sight.symptoms.informed:
         return None
     thread = sight.symptoms.busy()
     if thread is None:
@@ -278,6 +282,9 @@ def epoll_stall(sight: Sight) -> Diagnosis | str | None:
     """Every socket is dark, a witness is alive, and no evidence speaks for anything above."""
     if not sight.dark or not sight.witnessed:
         return None
+    refused = all(seen.kind is Kind.REFUSED for seen in sight.sockets.values())
+    if refused and sight.symptoms is not None and not sight.symptoms.filled():
+        return "every socket refuses connections: no sleeping loop does that"
     words = ", ".join(f"{name} ({sight.case.roads[name].strength})" for name in sight.witnessed)
     first = f"every socket is dark while {words} answers"
     symptoms = sight.symptoms

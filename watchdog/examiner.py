@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -36,6 +36,7 @@ MOST_OURS = 3  # connections of ours that may wait in one queue
 KEPT = 8  # readings, for what stood for a second
 LEARNT_WELL = 12  # samples of a baseline that is known well; until then each healthy round adds to it
 LEARN_EVERY = 300.0  # s, from then on
+RECENT = 2.0  # s
 KNOCK_EVERY = 5.0  # s at least between two readings that connect where nobody waits
 TOUCH_EVERY = 1.0  # s at least between two polls of copies while nobody waits to be accepted
 LOOPBACK = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # what a listener on all addresses is reached by, from here
@@ -120,6 +121,12 @@ class Examiner:
     def _streams(self, queues: Queues) -> tuple[Stream, ...]:
         return () if self.abroad else self._diag.streams(queues.queues, self._inodes).streams
 
+    def _streams_before(self) -> tuple[Stream, ...]:
+        """Those of the last reading's end, if it is recent: who takes one connection in 0.1 s does not hurry."""
+        last = self._earlier[-1] if self._earlier else None
+        recent = last is not None and self._clock.now() - last.ended < RECENT
+        return last.streams_after if last is not None and recent else ()
+
     # --- reading ------------------------------------------------------------------------------------------------------
 
     async def read(self, epoch: Epoch, ours: Ours, *, knock: bool = False) -> Reading:
@@ -144,9 +151,23 @@ class Examiner:
             proven = self._judge(reading)
         if proven.proofs:
             self._knocked = float("-inf")  # it was worth it
-        self.proofs, self.unproven = proven.proofs, proven.against
+        self.proofs, self.unproven = (*proven.proofs, *self._still(reading, proven.proofs)), proven.against
         self._earlier.append(reading)
         return reading
+
+    def _still(self, reading: Reading, anew: Collection[Proof]) -> Iterator[Proof]:
+        """What was proven before, and holds: that it can't be shown again, for want of connections, refutes nothing."""
+        samples = reading.touched or reading.samples
+        known = {(proof.pid, proof.epfd) for proof in anew}
+        for proof in self.proofs if samples else ():
+            if (proof.pid, proof.epfd) not in known and holds(proof, samples[-1]):
+                yield proof
+
+    def rest(self) -> None:
+        """Nothing is dark: what earlier readings showed is let go of (2 MB each, of a hundred threads [M])."""
+        if not self.proofs:
+            self._earlier.clear()
+            self.unproven = ()
 
     def may_knock(self) -> bool:
         """Whether a reading may connect where nobody waits: a slow service shall not be busy with us."""
@@ -165,7 +186,7 @@ class Examiner:
                 self._learn_sockets(sample)
                 queues.append(self.queues())
                 if len(queues) == 1:
-                    streams = self._streams(queues[0])
+                    streams = self._streams_before() or self._streams(queues[0])
                 if len(queues) <= WINDOWS:
                     self._connect(queues[-1], ours, connections, knock)
 
@@ -209,10 +230,21 @@ class Examiner:
         full = {_place(queue) for queue in queues.queues if queue.full}
         waiting = {_place(queue): queue for queue in queues.queues if queue.length or knock}
         for place, queue in () if self.abroad else waiting.items():
-            if place not in full and ours(queue) + self._made[place] < MOST_OURS:
+            if place not in full and self._may_be_reached(queue) and ours(queue) + self._made[place] < MOST_OURS:
                 with contextlib.suppress(OSError):
                     connections.enter_context(_connection(*place))
                     self._made[place] += 1
+
+    def _may_be_reached(self, queue: Queue) -> bool:
+        """Whether its address, as seen from here, is surely this listener's.
+
+        A path may be another socket's in our mount namespace, and an address of no interface (IP_FREEBIND) may be of
+        another host; what a probe asks, and loopback, are not.
+        """
+        if queue.reached_by(self._addresses) or queue.address.startswith("@"):
+            return True
+        host = queue.address.rpartition(":")[0]
+        return queue.family is Family.TCP and (host.startswith("127.") or host in ("[::1]", "0.0.0.0", "[::]"))
 
     # --- what is known ------------------------------------------------------------------------------------------------
 
@@ -226,6 +258,7 @@ class Examiner:
             self.proofs = ()
             return Reading(lacks=(found,))
         self.proofs = tuple(proof for proof in self.proofs if holds(proof, found))
+        self.unproven = ()
         return Reading(samples=(found,), queues=(self.queues(),))
 
     def must_learn(self) -> bool:

@@ -41,6 +41,7 @@ from watchdog.model import (
 )
 from watchdog.pace import plan
 from watchdog.reading import Advisory, Form, Pressure, Queues
+from watchdog.restraint import DRASTIC
 from watchdog.sight import look_at
 from watchdog.store import Entry, Letter, Store, StoreUnwritable
 from watchdog.verdicts import Stance, stance
@@ -203,16 +204,17 @@ class Guard:
         late = case.late_answer is not None and case.late_answer != self._late_told
         self._late_told = case.late_answer
         ahead = ladder.restart_ahead(self.service.policy, self.state, self.diagnosis.verdict)
+        outlook = await self._around.outlook(self.service) if ahead else None
         looked = Looked(
             round_id=seen.round.id,
             diagnosis=diagnosis,
             epoch=seen.epoch,
             late=late,
-            host=case.host,
-            dark=look_at(case).dark,
+            host=self._host(gap),  # as it is now: another guard may have claimed the one restart meanwhile
+            dark=look_at(case).gone_dark,
             parked=bool(case.proofs) and all(proof.form is Form.PARKED for proof in case.proofs),
             answered=self._look.answered if self._acted is not None else None,
-            outlook=await self._around.outlook(self.service) if ahead else None,
+            outlook=outlook,
         )
         await self.apply(looked, case)
         self.next_round = plan(self.service.policy, self.state, began, self._clock.now())
@@ -223,6 +225,9 @@ class Guard:
         examiner = self._look.examiner
         if diagnosis.verdict is Verdict.HEALTHY and seen.epoch is not None and examiner.must_learn():
             await examiner.learn(seen.epoch)
+
+    def _host(self, gap: float) -> Host:
+        return replace(self._around.host(self.service.name), tick_gap=gap)
 
     def _case(self, seen: Seen, gap: float) -> Case:
         return Case(
@@ -238,7 +243,7 @@ class Guard:
             process_error=seen.process_error,
             late_answer=self._look.late_answer,
             acted=self._acted,
-            host=replace(self._around.host(self.service.name), tick_gap=gap),
+            host=self._host(gap),
             reading=seen.reading,
             proofs=self._look.examiner.proofs,
             unproven=self._look.examiner.unproven if seen.reading is not None else (),
@@ -275,7 +280,7 @@ class Guard:
         return fault
 
     async def _act(self, action: Action, fault: StoreUnwritable | None) -> Performed:
-        if action.rung is Rung.RESTART and fault is not None:
+        if action.rung in DRASTIC and fault is not None:
             return Performed(action.rung, Outcome.REFUSED, f"the state cannot be written: {fault}")
         self._look.answered = None
         try:

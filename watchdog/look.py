@@ -141,6 +141,8 @@ class Look:
             await _settle(list(attempts.values()), reading, lambda: bool(self.examiner.proofs))
             found = {name: self._finding(name, attempt) for name, attempt in attempts.items()}
             read = held if reading is None else await reading
+            if reading is None and not self._is_dark(found):
+                self.examiner.rest()
             if epoch is not None and self._is_dark(found) and self._must_knock(reading):
                 reading = asyncio.ensure_future(self._read(epoch, attempts, knock=True))
                 read = await reading

@@ -35,7 +35,7 @@ from watchdog.model import (
     State,
     Verdict,
 )
-from watchdog.reading import Advisory, Queues
+from watchdog.reading import Advisory, Queue, Queues
 
 PREFIX = "epoll_watchdog_"
 REMEDIES = (Rung.NUDGE, Rung.RESTART)
@@ -134,10 +134,10 @@ class _Services(Collector):
         length = _gauge("accept_queue_length", "Connections that wait to be accepted.", "name", "listener")
         limit = _gauge("accept_queue_limit", "How many may wait: the listener's backlog.", "name", "listener")
         for name, service in self._services.items():
-            for queue in service.queues.queues[:MOST_LISTENERS] if service.queues is not None else ():
-                length.add_metric([name, queue.address], queue.length)
-                if queue.limit is not None:
-                    limit.add_metric([name, queue.address], queue.limit)
+            for address, queues in _by_address(service.queues)[:MOST_LISTENERS]:
+                length.add_metric([name, address], sum(queue.length for queue in queues))
+                if limits := [queue.limit for queue in queues if queue.limit is not None]:
+                    limit.add_metric([name, address], sum(limits))
         yield length
         yield limit
 
@@ -154,6 +154,14 @@ class _Services(Collector):
                 actions.add_metric([name, rung, outcome], count)
         yield incidents
         yield actions
+
+
+def _by_address(queues: Queues | None) -> list[tuple[str, list[Queue]]]:
+    """The listeners of each address: several may share one (SO_REUSEPORT)."""
+    found: dict[str, list[Queue]] = {}
+    for queue in queues.queues if queues is not None else ():
+        found.setdefault(queue.address, []).append(queue)
+    return list(found.items())
 
 
 def _gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:

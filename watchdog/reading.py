@@ -228,7 +228,7 @@ class Reading:
     samples: tuple[Sample, ...] = ()
     queues: tuple[Queues, ...] = ()
     touched: tuple[Sample, ...] = ()
-    streams: tuple[Stream, ...] = ()  # when it began
+    streams: tuple[Stream, ...] = ()  # when it began, or when the last one ended, if that was a moment ago
     streams_after: tuple[Stream, ...] = ()  # when it ended
     lacks: tuple[Lack, ...] = ()
 

@@ -48,8 +48,14 @@ class Sight:
 
     @property
     def diverges(self) -> bool:
-        """Every socket is dark, and no witness says that the process is; the kernel's evidence is one, too."""
-        return self.dark and bool(self.witnessed or not self.spoken)
+        """Every socket is dark, and a witness answers or none is dark, too: the kernel's evidence is one itself."""
+        return self.dark and bool(self.witnessed or not any(seen.kind.dark for seen in self.witnesses.values()))
+
+    @property
+    def gone_dark(self) -> bool:
+        """No socket answers: each is dark, or was not waited for any longer once a lost wake-up was proven."""
+        proven = bool(self.case.proofs)
+        return self.dark or (proven and all(seen.kind is not Kind.ALIVE for seen in self.sockets.values()))
 
     def by(self, transport: Transport) -> Found:
         """The sockets that are reached by it."""

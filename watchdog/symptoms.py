@@ -10,11 +10,12 @@ import itertools
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 
-from watchdog.proof import ENDED, EPOLL_SLEEP
-from watchdog.reading import Baseline, Epoll, Process, Queue, Reading, Sample, Thread, Watch
+from watchdog.proof import EPOLL_SLEEP
+from watchdog.reading import Baseline, Epoll, Family, Process, Queue, Reading, Sample, Thread, Watch
+from watchdog.stretch import ENDED
 
 RUNS = 0.8  # share of the time that a loop which never rests is runnable, with a CPU or without
-STARVED = 0.5  # share of the time that a runnable thread is without a CPU
+STARVED = 0.8  # share of the time that a runnable thread is without a CPU
 CRUMBS = 0.2  # of a CPU: who gets less is starved, who gets more and never rests is busy
 
 Trace = tuple[Thread, ...]  # one thread, in every sample
@@ -117,10 +118,11 @@ class Symptoms:
     # --- descriptors --------------------------------------------------------------------------------------------------
 
     def at_fd_limit(self) -> Process | None:
-        """A process without a descriptor left, in every sample."""
+        """A process that serves the sockets and has no descriptor left, in every sample."""
         full = [{process.pid for process in sample.processes if _full(process)} for sample in self.samples]
         last = self.samples[-1].processes if self.samples else ()
-        return next((process for process in last if all(process.pid in pids for pids in full)), None)
+        serving = {trace[-1].pid for trace in self.loops}
+        return next((p for p in last if p.pid in serving and all(p.pid in pids for pids in full)), None)
 
     # --- queues -------------------------------------------------------------------------------------------------------
 
@@ -131,6 +133,21 @@ class Symptoms:
     def asked_listeners(self) -> tuple[Queue, ...]:
         """Those that are surely asked: a probe may name a host, and a listener never does."""
         return tuple(queue for queue in self.all_listeners() if queue.reached_by(self.asked))
+
+    @property
+    def listed(self) -> bool:
+        """Whether all of the service's listeners are known: its sockets, and the kernel's list of listeners."""
+        told = bool(self.samples) and bool(self.samples[-1].sockets)
+        return told and not any("listeners" in lack.what for lack in self.reading.lacks)
+
+    def at_asked_ports(self) -> tuple[Queue, ...]:
+        """Listeners at a port that a probe asks, by whatever name it calls the host."""
+        ports = {address.rpartition(":")[2] for address in self.asked if not address.startswith(("/", "@"))}
+        return tuple(
+            queue
+            for queue in self.all_listeners()
+            if queue.family is Family.TCP and queue.address.rpartition(":")[2] in ports
+        )
 
     def all_listeners(self) -> tuple[Queue, ...]:
         """All of the service's listening sockets, as last read."""
@@ -166,7 +183,9 @@ class Symptoms:
         if not any(entries):
             before = self.baseline.epolls if self.baseline is not None else ()
             watched = any(watch.inode == queue.inode for epoll in before for watch in epoll.watches)
-            return f"no epoll watches {queue.address} any more" if watched and self._all_entries_known() else None
+            # A server that has enough to do may let new clients wait on purpose (HAProxy at its maxconn does).
+            forgotten = watched and self._all_entries_known() and self.asleep()
+            return f"no epoll watches {queue.address} any more" if forgotten else None
         if not any(watch.armed for found in entries for _, watch in found):
             return f"{queue.address} is watched, but not armed (a ONESHOT that was not set again)"
         copies = [self._copies(epoll) for epoll, _ in entries[-1]]

@@ -30,6 +30,7 @@ from watchdog.diagnosis import diagnose
 from watchdog.model import Case, Certainty, Host, Kind, Verdict
 from watchdog.proof import prove
 from watchdog.reading import Advisory, Baseline, Family, Form, Lack, Pressure, Process, Proof, Queue, Reading, Stream
+from watchdog.sight import look_at
 from watchdog.verdicts import VERDICTS, Stance
 
 ALIVE, SILENT, REFUSED, WRONG = Kind.ALIVE, Kind.SILENT, Kind.REFUSED, Kind.WRONG
@@ -356,6 +357,47 @@ def test_a_unix_socket_that_is_dark_too_speaks_against_the_network(unix: Kind, v
 
 def test_a_late_answer_of_sockets_that_all_answer_now_is_past() -> None:
     assert verdict(reading(), tcp=ALIVE, snmp=SILENT, late_answer=999.0) is Verdict.WITNESS_LOST
+
+
+def test_one_that_listens_at_the_asked_port_of_a_host_that_is_called_by_its_name_is_not_lost() -> None:
+    there = replace(HERE, address="10.0.0.5:8443")
+    diagnosis = diagnose(told(listening(there), tcp=REFUSED, asked=("db.example.org:8443", "*:8443")))
+    assert diagnosis.verdict is Verdict.NETWORK
+    assert "listener_lost: it still listens on 10.0.0.5:8443" in diagnosis.against
+
+
+@pytest.mark.parametrize(
+    "unread",
+    [
+        replace(listening(), samples=()),
+        replace(listening(), lacks=(Lack("TCP listeners", "the kernel refuses"),)),
+    ],
+)
+def test_listeners_that_could_not_be_read_are_not_lost(unread: Reading) -> None:
+    assert verdict(unread, tcp=REFUSED, asked=ASKED) is Verdict.UNSETTLED
+
+
+@pytest.mark.parametrize("witness", [SILENT, WRONG])
+def test_a_loop_that_burns_cpu_is_busy_whatever_a_witness_says(witness: Kind) -> None:
+    assert verdict(BUSY, snmp=witness) is Verdict.LOOP_BUSY
+
+
+def test_a_witness_that_speaks_of_another_process_switches_off_no_evidence() -> None:
+    assert verdict(BLOCKED, snmp=WRONG) is Verdict.LOOP_BLOCKED
+
+
+def test_a_server_that_has_enough_to_do_may_let_new_clients_wait() -> None:
+    busy_with_others = reading(but(asleep(), 3, switches=51), epolls=(epoll(inode=PIPE),), lengths=FLAT)
+    assert verdict(busy_with_others) is not Verdict.LOST_EDGE
+
+
+@pytest.mark.parametrize(
+    ("tcp", "proofs", "dark"), [(LATE, (PROOF,), True), (ALIVE, (PROOF,), False), (LATE, (), False)]
+)
+def test_a_round_that_a_proof_has_ended_is_dark_though_its_probes_were_only_late(
+    tcp: Kind, proofs: tuple[Proof, ...], dark: bool
+) -> None:
+    assert look_at(told(reading(), tcp=tcp, proofs=proofs)).gone_dark is dark
 
 
 # --- no witness -------------------------------------------------------------------------------------------------------

@@ -135,13 +135,26 @@ def test_one_look_does_not_tell_of_a_pause() -> None:
     assert Symptoms(Reading(samples=reading(asleep(state="T")).samples[:1]), BASELINE).paused() is None
 
 
+def test_two_samples_do() -> None:
+    assert Symptoms(Reading(samples=reading(asleep(state="T")).samples[:2]), BASELINE).paused() is not None
+
+
+def test_the_process_that_serves_may_be_frozen_alone() -> None:
+    both = (Process(PID, 1000, frozen=True), Process(200, 2000))
+    assert seen(asleep(), asleep(200, pid=200), processes=both).paused() == "the cgroup of process 100 is frozen"
+
+
 def test_who_does_not_serve_the_sockets_may_be_stopped() -> None:
     shell = (elsewhere(101, state="T"), elsewhere(200, pid=200, tracer=1))
     assert seen(asleep(), *shell, processes=(Process(PID, 1), Process(200, 1, frozen=True))).paused() is None
 
 
-def test_where_nobody_knows_who_serves_any_stopped_thread_tells() -> None:
-    assert seen(asleep(), elsewhere(101, state="T"), baseline=None).paused() == "thread 101 (t101) is stopped (state T)"
+@pytest.mark.parametrize("baseline", [None, healthy(elsewhere(100))])
+def test_where_nobody_knows_who_serves_any_stopped_thread_tells(baseline: Baseline | None) -> None:
+    assert (
+        seen(asleep(), elsewhere(101, state="T"), baseline=baseline).paused()
+        == "thread 101 (t101) is stopped (state T)"
+    )
 
 
 def test_a_loop_in_an_uninterruptible_sleep_all_the_time_is_stuck() -> None:
@@ -153,6 +166,12 @@ def test_a_loop_in_an_uninterruptible_sleep_all_the_time_is_stuck() -> None:
 @ALL
 def test_a_disk_that_answers_in_between_does_not_stick(number: int) -> None:
     assert seen(but(elsewhere(100, state="D"), number, state="S")).stuck() is None
+
+
+@pytest.mark.parametrize("state", ["D", "R"])
+def test_one_look_does_not_tell_what_lasts(state: str) -> None:
+    one = Symptoms(Reading(samples=reading(elsewhere(100, state=state)).samples[:1]), BASELINE)
+    assert (one.stuck(), one.busy(), one.starved()) == (None, None, None)
 
 
 def test_who_does_not_serve_the_sockets_may_wait_for_a_disk() -> None:
@@ -174,12 +193,20 @@ def test_a_loop_that_never_rests_and_gets_more_than_crumbs_of_cpu_is_busy(share:
     assert (seen(spent(running(100), cpu=share)).busy() is not None) is busy
 
 
+@pytest.mark.parametrize(("cpu", "delayed", "busy"), [(0.5, 0.4, True), (0.5, 0.2, False), (0.85, 0.0, True)])
+def test_so_is_one_that_slept_in_a_sample_but_wanted_to_run_nearly_all_the_time(
+    cpu: float, delayed: float, busy: bool
+) -> None:
+    slept = but(spent(running(100), cpu=cpu, delayed=delayed), 1, state="S", call="read")
+    assert (seen(slept).busy() is not None) is busy
+
+
 def test_who_does_not_serve_the_sockets_may_burn_cpu() -> None:
     assert seen(asleep(), running(101)).busy() is None
 
 
-@pytest.mark.parametrize(("share", "starved"), [(0.45, False), (0.55, True)])
-def test_a_loop_that_lacked_a_cpu_for_half_of_the_time_starves(share: float, starved: bool) -> None:
+@pytest.mark.parametrize(("share", "starved"), [(0.75, False), (0.85, True)])
+def test_a_loop_that_lacked_a_cpu_for_most_of_the_time_starves(share: float, starved: bool) -> None:
     assert (seen(spent(asleep(), delayed=share)).starved() is not None) is starved
 
 
@@ -250,6 +277,11 @@ def test_one_with_room_or_of_which_that_is_not_known_is_not(process: Process) ->
     assert seen(processes=(process,)).at_fd_limit() is None
 
 
+def test_one_that_serves_no_socket_may_be_without() -> None:
+    other = Process(999, 1000, fds=1, fd_limit=0)
+    assert seen(processes=(ROOM, other)).at_fd_limit() is None
+
+
 @ALL
 def test_one_that_had_room_in_between_is_not(number: int) -> None:
     assert Symptoms(sampled(reading(processes=(FULL,)), number, processes=(ROOM,)), BASELINE).at_fd_limit() is None
@@ -297,6 +329,10 @@ def test_a_queue_that_was_not_read_each_time_is_not_called_filled() -> None:
 @pytest.mark.parametrize(("lengths", "drains"), [((3, 2, 2), True), ((1, 3, 2), True), ((1, 1, 3), False)])
 def test_a_queue_that_becomes_shorter_drains(lengths: tuple[int, ...], drains: bool) -> None:
     assert (seen(lengths=lengths).drained() is not None) is drains
+
+
+def test_a_queue_that_was_not_read_at_first_may_drain_then() -> None:
+    assert seen(lengths=(None, 3, 2)).drained() is not None
 
 
 def test_a_queue_that_nobody_asks_may_drain() -> None:
@@ -387,3 +423,23 @@ def test_every_epoll_that_watches_it_must_be_silent() -> None:
         for sample in found.touched
     )
     assert overlooked(replace(found, touched=tell)) is None
+
+
+def test_a_copy_of_an_epoll_that_does_not_watch_it_says_nothing_of_it() -> None:
+    found = touched(reading(epolls=(epoll(events=EDGE), epoll(8, inode=PIPE))))
+    tell = tuple(
+        replace(sample, epolls=tuple(replace(each, readable=each.fd == 8) for each in sample.epolls))
+        for sample in found.touched
+    )
+    assert overlooked(replace(found, touched=tell)) is not None
+
+
+def test_of_samples_that_tell_of_epolls_the_last_says_who_watches_it() -> None:
+    consumed = touched(reading(epolls=(epoll(events=EDGE),)), False, False, False, False)
+    assert overlooked(sampled(consumed, 3, epolls=())) is not None
+    assert overlooked(sampled(consumed, 3, epolls=(epoll(inode=PIPE),))) is None
+
+
+def test_hidden_entries_of_one_epoll_may_watch_it() -> None:
+    hidden = (epoll(inode=PIPE), epoll(8, inode=PIPE, omitted=1))
+    assert overlooked(reading(epolls=hidden)) is None
