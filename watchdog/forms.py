@@ -73,16 +73,18 @@ def _grew(queues: tuple[Queue, ...]) -> bool:
 
 def standing(stretch: Stretch, asked: Asked) -> Shown:
     """Connections stood before a level-triggered entry for a second, and nobody woke."""
-    moments = [*stretch.asleep_before(asked.waiting), *stretch.queues]
-    for watch in asked.armed:
-        queues = stretch.over_time(watch.inode)
-        if not queues or not watch.level:
-            continue
-        stood = moments[-1].at - _filled_since(moments, watch.inode)
+    filled = [
+        queues[-1]
+        for watch in asked.armed
+        if watch.level and (queues := stretch.over_time(watch.inode)) and queues[-1].length
+    ]
+    moments = [*stretch.asleep_before(asked.waiting), *stretch.queues] if filled else []
+    for queue in filled:
+        stood = moments[-1].at - _filled_since(moments, queue.inode)
         if stood >= STOOD:
-            address, who = queues[-1].address, names(asked.waiting)
-            text = f"connections stood in the accept queue of {address} for {stood:.1f} s while {who} slept on"
-            return Shown(Form.STANDING, text, (address,))
+            where, who = f"the accept queue of {queue.address}", names(asked.waiting)
+            text = f"connections stood in {where} for {stood:.1f} s while {who} slept on"
+            return Shown(Form.STANDING, text, (queue.address,))
     raise No("no connection stood before a level-triggered entry for a second")
 
 

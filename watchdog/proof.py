@@ -32,10 +32,9 @@ from dataclasses import dataclass
 from watchdog.baseline import Key, entries
 from watchdog.forms import PASSIVE, TOUCHING, Asked, Shows, Waiting, first, names
 from watchdog.reading import Baseline, Epoll, Form, Proof, Reading, Sample, Thread, Watch
-from watchdog.stretch import No, Stretch, Trace, asleep_since
+from watchdog.stretch import ENDED, No, Stretch, Trace, asleep_since
 
 EPOLL_SLEEP = ("ep_poll", "do_epoll_wait")  # where epoll_wait(2) sleeps, by the kernel's age
-ENDED = ("Z", "X", "I")
 TOLD = 8  # epolls of which it is told why they are not proven
 
 
@@ -83,7 +82,7 @@ def _candidates(stretch: Stretch) -> list[Key]:
     """Every epoll that somebody waits on, and every one that somebody waited on and nobody does."""
     sample = stretch.samples[0]
     waited = {thread.epoll for thread in sample.threads if thread.epoll is not None}
-    return sorted(waited | (stretch.known.keys() & {epoll.key for epoll in sample.epolls}))
+    return sorted(waited | (stretch.known.keys() & stretch.epolls[0].keys()))
 
 
 # --- the proof of one epoll -------------------------------------------------------------------------------------------
@@ -97,12 +96,12 @@ def _prove(stretch: Stretch, key: Key, shows: tuple[Shows, ...]) -> Proof:
         waiting = _parked(stretch, key)
     _check_asleep(waiting)
     _check_processes(stretch, {trace[0].pid for trace in waiting.values()})
-    epolls = stretch.epolls(key)
-    _check_nobody_on_the_way(stretch, epolls[-1])
+    epolls = stretch.epoll(key)
     watches = _watched_before(stretch, epolls[-1]) if parked else epolls[-1].watches
     if parked and not watches:
         raise No("it watches no socket that it watched while healthy: its number may be another epoll's")
     shown = first(shows, stretch, Asked(epolls, watches, waiting))
+    _check_nobody_on_the_way(stretch, epolls[-1])
     form, text = shown.form, shown.text
     if parked:
         nothing = next(iter(waiting.values()))[-1].epfd
@@ -160,9 +159,9 @@ def _parked(stretch: Stretch, key: Key) -> Waiting:
 
 def _on_nothing(stretch: Stretch, trace: Trace) -> bool:
     """Whether the thread waits, in every sample, on one epoll without an entry."""
-    for thread, sample in zip(trace, stretch.samples, strict=True):
-        nothing = {epoll.key for epoll in sample.epolls if not epoll.watches and not epoll.omitted}
-        if sample.epolls and thread.epoll not in nothing:
+    for thread, epolls in zip(trace, stretch.epolls, strict=True):
+        epoll = epolls.get(thread.epoll) if thread.epoll is not None else None
+        if epolls and (epoll is None or epoll.watches or epoll.omitted):
             return False
     return len({thread.epfd for thread in trace}) == 1
 
@@ -185,19 +184,16 @@ def _check_nobody_on_the_way(stretch: Stretch, epoll: Epoll) -> None:
     baseline = stretch.baseline
     keys = {epoll.key, *_related(stretch, epoll)}
     serving, busy = stretch.serving(keys), stretch.serving_others(keys)
-    for number, found in enumerate(stretch.threads):
-        for thread, now in found.items():
-            if now.state == "S" or now.state in ENDED:
-                continue
-            does = f"{_name(now)} is in state {now.state}"
-            if baseline is None:
-                raise No(f"{does}, and there is no baseline to say of what")
-            if thread in serving:
-                raise No(f"{does}, and serves it too")
-            if thread not in baseline.threads:
-                raise No(f"{does}, and the baseline does not know it")
-            if thread not in busy and not stretch.ran_on(thread, number):
-                raise No(f"{does}, and gets no CPU to say of what")
+    for number, thread in stretch.awake:
+        does = f"{_name(thread)} is in state {thread.state}"
+        if baseline is None:
+            raise No(f"{does}, and there is no baseline to say of what")
+        if thread.key in serving:
+            raise No(f"{does}, and serves it too")
+        if thread.key not in baseline.threads:
+            raise No(f"{does}, and the baseline does not know it")
+        if thread.key not in busy and not stretch.ran_on(thread.key, number):
+            raise No(f"{does}, and gets no CPU to say of what")
 
 
 def _related(stretch: Stretch, epoll: Epoll) -> set[Key]:
@@ -209,7 +205,7 @@ def _related(stretch: Stretch, epoll: Epoll) -> set[Key]:
     exclusive = {watch.inode for watch in epoll.watches if watch.exclusive}
     heard = {queue.inode for moment in stretch.queues for queue in moment.queues}
     listens = {watch for watch in epoll.watches if watch.inode in heard}
-    told = next((sample.epolls for sample in reversed(stretch.samples) if sample.epolls), ())
+    told = next((epolls.values() for epolls in reversed(stretch.epolls) if epolls), ())
 
     def related(other: Epoll) -> bool:
         forked = other.fd == epoll.fd and not listens.isdisjoint(other.watches)

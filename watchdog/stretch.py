@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from watchdog.baseline import Key, waits
@@ -17,8 +17,10 @@ from watchdog.reading import Baseline, Epoll, Queue, Queues, Reading, Sample, Th
 SPAN = 0.1  # s from the first to the last but one sample
 GRACE = 0.01  # s from the last arrival to the last sample
 WINDOWS = 2
+ENDED = ("Z", "X", "I")
 
 Trace = tuple[Thread, ...]  # one thread, in every sample
+Threads = Mapping[Key, Thread]  # of a sample
 Waits = Mapping[Key, set[Key]]  # by epoll: the threads that were seen waiting on it
 
 
@@ -34,16 +36,25 @@ class Stretch:
     queues: tuple[Queues, ...]
     baseline: Baseline | None
     earlier: tuple[Reading, ...]
-    threads: tuple[Mapping[Key, Thread], ...] = field(init=False)
+    threads: tuple[Threads, ...] = field(init=False)
+    awake: tuple[tuple[int, Thread], ...] = field(init=False)  # who did not sleep, and in which sample
+    epolls: tuple[Mapping[Key, Epoll], ...] = field(init=False)
+    before: tuple[tuple[Reading, tuple[Threads, ...]], ...] = field(init=False)  # earlier readings, newest first
     known: Waits = field(init=False)  # to the baseline
     seen: Waits = field(init=False)  # in this and in earlier readings, sick as the service may have been
 
     def __post_init__(self) -> None:
-        found = tuple({thread.key: thread for thread in sample.threads} for sample in self.samples)
-        object.__setattr__(self, "threads", found)
-        object.__setattr__(self, "known", _by_epoll(self.baseline.waiters if self.baseline is not None else ()))
-        samples = itertools.chain(self.samples, *((*reading.samples, *reading.touched) for reading in self.earlier))
-        object.__setattr__(self, "seen", _by_epoll(waits(samples)))
+        def told(name: str, value: object) -> None:
+            object.__setattr__(self, name, value)
+
+        earlier = [(reading, (*reading.samples, *reading.touched)) for reading in reversed(self.earlier)]
+        awake = ((number, thread) for number, sample in enumerate(self.samples) for thread in sample.threads)
+        told("threads", tuple(map(_by_key, self.samples)))
+        told("awake", tuple((number, thread) for number, thread in awake if thread.state not in ("S", *ENDED)))
+        told("epolls", tuple({epoll.key: epoll for epoll in sample.epolls} for sample in self.samples))
+        told("before", tuple((reading, tuple(map(_by_key, samples))) for reading, samples in earlier))
+        told("known", _by_epoll(self.baseline.waiters if self.baseline is not None else ()))
+        told("seen", _by_epoll(waits(itertools.chain(self.samples, *(samples for _, samples in earlier)))))
 
     def check(self) -> None:
         """It is long enough, in the right order, and has every thread."""
@@ -108,37 +119,36 @@ class Stretch:
 
     # --- epolls and queues --------------------------------------------------------------------------------------------
 
-    def epolls(self, key: Key) -> tuple[Epoll, ...]:
+    def epoll(self, key: Key) -> tuple[Epoll, ...]:
         """The epoll in every sample; the last one need not tell of any. Raises `No`."""
-        samples = self.samples if self.samples[-1].epolls else self.samples[:-1]
-        found = [next((epoll for epoll in sample.epolls if epoll.key == key), None) for sample in samples]
-        told = tuple(epoll for epoll in found if epoll is not None)
-        if len(told) < len(found):
+        told = self.epolls if self.epolls[-1] else self.epolls[:-1]
+        if not all(key in epolls for epolls in told):
             raise No("what it watches could not be read in every sample")
-        return told
+        return tuple(epolls[key] for epolls in told)
 
     def over_time(self, inode: int) -> tuple[Queue, ...]:
         """The queue of a listener at every moment at which it was read; empty where it is none."""
         found = (moment.of(inode) for moment in self.queues)
         return tuple(queue for queue in found if queue is not None)
 
-    def asleep_before(self, waiting: Mapping[Key, Trace]) -> Iterator[Queues]:
+    def asleep_before(self, waiting: Mapping[Key, Trace]) -> list[Queues]:
         """The queues of earlier readings, as far back as the same threads sleep in the same sleep."""
         switches = {thread: trace[0].switches for thread, trace in waiting.items()}
         kept: list[Queues] = []
-        for reading in reversed(self.earlier):
-            samples = [
-                {thread.key: thread for thread in sample.threads} for sample in (*reading.samples, *reading.touched)
-            ]
+        for reading, samples in self.before:
             slept = samples and all(
-                thread in sample and asleep_since(sample[thread], count)
-                for sample in samples
+                thread in threads and asleep_since(threads[thread], count)
+                for threads in samples
                 for thread, count in switches.items()
             )
             if not slept:
                 break
             kept = [*reading.queues, *kept]
-        return iter(kept)
+        return kept
+
+
+def _by_key(sample: Sample) -> Threads:
+    return {thread.key: thread for thread in sample.threads}
 
 
 def _by_epoll(waiters: Iterable[Waiter]) -> Waits:
