@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,12 @@ from watchdog.model import Epoch, Outcome, Performed
 from watchdog.target import Target
 
 
-def run(*argv: str, deadline: float = 10.0, epoch: Epoch | None = None) -> Performed:
-    """Restart a pidfile service by this command."""
-    target = Target(pidfile="/run/some.pid", restart_command=argv)
-    return restart(target, epoch, command_deadline=deadline)
+def run(*argv: str, deadline: float = 10.0, epoch: Epoch | None = None, named: int | None = None) -> Performed:
+    """Restart by this command a service whose pidfile names the process `named`: this one, where nothing is said."""
+    with tempfile.NamedTemporaryFile("w", suffix=".pid") as pidfile:
+        pidfile.write(f"{named or (epoch.pid if epoch else os.getpid())}\n")
+        pidfile.flush()
+        return restart(Target(pidfile=pidfile.name, restart_command=argv), epoch, command_deadline=deadline)
 
 
 def start_time(pid: int) -> int:
@@ -134,7 +137,68 @@ def test_a_service_that_has_ended_is_not_started(process: subprocess.Popen[bytes
     process.wait()
     done = run("touch", str(tmp_path / "ran"), epoch=epoch)
     assert done.outcome is Outcome.GONE
-    assert done.reason.startswith(f"process {epoch.pid} has ended already")
+    assert done.reason == f"there is no process {epoch.pid}: nothing is started that its operator may have stopped"
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_service_whose_end_its_parent_has_not_noted_is_not_started(
+    process: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    epoch = Epoch(process.pid, start_time(process.pid))
+    process.kill()
+    assert gone(process.pid)
+    assert run("touch", str(tmp_path / "ran"), epoch=epoch).outcome is Outcome.GONE
+    assert not (tmp_path / "ran").exists()
+
+
+def becomes(path: Path, content: bytes) -> bool:
+    """Whether the file holds that, within five seconds."""
+    deadline = time.monotonic() + 5
+    while path.read_bytes() != content and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return path.read_bytes() == content
+
+
+def test_a_service_with_a_name_cut_inside_a_character_is_restarted(tmp_path: Path) -> None:
+    """The kernel keeps 15 bytes of a name (proc_pid_comm(5)): here the last is the first half of "é"."""
+    program = tmp_path / ("x" * 14 + "é")
+    program.symlink_to("/bin/sleep")
+    with subprocess.Popen([program, "1000"]) as process:
+        try:
+            assert becomes(Path(f"/proc/{process.pid}/comm"), b"x" * 14 + b"\xc3\n")
+            began = int(Path(f"/proc/{process.pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+            done = run("true", epoch=Epoch(process.pid, began))
+        finally:
+            process.kill()
+    assert done.outcome is Outcome.DONE
+
+
+def test_a_process_that_is_none_of_the_service_restarts_nothing(
+    process: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    done = run("touch", str(tmp_path / "ran"), epoch=Epoch(process.pid, start_time(process.pid)), named=os.getpid())
+    assert done.outcome is Outcome.GONE
+    assert not (tmp_path / "ran").exists()
+
+
+def test_whatever_life_there_is_is_restarted_but_none_is_begun(
+    process: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    running = run("true", named=process.pid)
+    process.kill()
+    process.wait()
+    ended = run("touch", str(tmp_path / "ran"), named=process.pid)
+    assert (running.outcome, ended.outcome) == (Outcome.DONE, Outcome.GONE)
+    assert "names no living process: nothing is started" in ended.reason
+    assert not (tmp_path / "ran").exists()
+
+
+def test_whether_a_unit_runs_is_asked_before_its_command_is_run(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("DBUS_SYSTEM_BUS_ADDRESS", f"unix:path={tmp_path}/nobody")
+    done = restart(Target(unit="any.service", restart_command=("touch", str(tmp_path / "ran"))), None)
+    assert done.outcome is Outcome.FAILED
     assert not (tmp_path / "ran").exists()
 
 

@@ -390,6 +390,14 @@ def processes(target: Target, main: Epoch) -> tuple[Epoch, ...]:
     return (main, *_alive(pid for pid in pids if pid != main.pid))
 
 
+def check_runs(target: Target, main: Epoch) -> None:
+    """Raises a `Refusal` unless this very life is one of the service, and goes on."""
+    check_alive(main)
+    if ended(main.pid):
+        raise Gone(f"process {main.pid} has ended, and its parent has not taken note")
+    processes(target, main)
+
+
 def _alive(pids: Iterator[int]) -> Iterator[Epoch]:
     for pid in pids:
         try:

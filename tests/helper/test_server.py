@@ -123,6 +123,17 @@ def test_a_restart_runs_the_configured_command(tmp_path: Path, start: Start) -> 
     assert proof.exists()
 
 
+@pytest.mark.parametrize("asked_for", ["restart", "capture"])
+def test_a_service_that_runs_on_without_its_first_thread_has_not_ended(
+    tmp_path: Path, start: Start, asked_for: str
+) -> None:
+    victim = start("wait:1", "leave:0")
+    until(lambda: "Z" in victim.states(), "the first thread has ended")
+    service = pidfile_service(tmp_path, "a", victim.pid, restart_command=["/bin/true"], capture=["/bin/true"])
+    with helper(tmp_path, {"a": service}) as asked:
+        assert asked.call(asked_for, "a", victim).outcome is Outcome.DONE
+
+
 def test_a_changed_config_counts_from_the_next_request(tmp_path: Path, start: Start) -> None:
     victim = start("wait:1")
     with helper(tmp_path, {}) as asked:
@@ -176,6 +187,31 @@ def test_only_processes_that_the_config_names_are_examined(tmp_path: Path, start
     assert not any("threads" in reply.detail for reply in replies)
 
 
+def test_only_the_process_that_the_config_names_is_captured(tmp_path: Path, start: Start) -> None:
+    guarded, other = start("wait:1"), start("wait:1")
+    capture = ["/bin/sh", "-c", f"echo $1 >>{tmp_path}/captured", "capture", "{pid}"]
+    budget = BUDGET | {"capture": {"burst": 3, "interval": 60}}
+    service = pidfile_service(tmp_path, "a", guarded.pid, capture=capture, budget=budget)
+    with helper(tmp_path, {"a": service}) as asked:
+        refused = [asked.call("capture", "a", other).outcome, asked.call("capture", "a").outcome]
+        captured = asked.call("capture", "a", guarded)
+    with helper(tmp_path, {}) as asked:
+        asked.serve_only(b=pidfile_service(tmp_path, "b", asked.pid, capture=capture))
+        asked.peer.sendall(_request("b", asked.pid, "capture"))
+        assert asked.reply().detail["refusal"] == "NeverATarget"
+    assert (refused, captured.outcome) == ([Outcome.GONE] * 2, Outcome.DONE)
+    assert (tmp_path / "captured").read_text() == f"{guarded.pid}\n"
+
+
+def test_a_restart_for_a_process_of_somebody_else_is_none(tmp_path: Path, start: Start) -> None:
+    guarded, other = start("wait:1"), start("wait:1")
+    proof = tmp_path / "restarted"
+    service = pidfile_service(tmp_path, "a", guarded.pid, restart_command=["/bin/touch", str(proof)])
+    with helper(tmp_path, {"a": service}) as asked:
+        assert asked.call("restart", "a", other).outcome is Outcome.GONE
+    assert not proof.exists()
+
+
 def test_another_life_of_the_process_is_gone(tmp_path: Path, start: Start) -> None:
     victim = start("wait:1")
     with helper(tmp_path, {"a": pidfile_service(tmp_path, "a", victim.pid)}) as asked:
@@ -211,7 +247,7 @@ def test_the_helper_is_never_its_own_target(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("unit", ["dbus.service", "init.scope", "epoll-watchdog.service", "systemd-journald.service"])
-@pytest.mark.parametrize("asked_for", ["examine", "nudge", "restart"])
+@pytest.mark.parametrize("asked_for", ["examine", "nudge", "capture", "restart"])
 def test_what_the_host_stands_on_is_never_touched(tmp_path: Path, unit: str, asked_for: str) -> None:
     service: dict[str, object] = {
         "unit": unit,
@@ -270,16 +306,19 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
         subprocess.run(["umount", "--lazy", disk], check=True)
 
 
-def test_on_a_full_disk_a_nudge_runs_within_the_budget_and_a_restart_is_refused(
+def test_on_a_full_disk_a_nudge_runs_within_the_budget_and_a_restart_or_capture_is_refused(
     tmp_path: Path, full_disk: Path, start: Start, capfd: pytest.CaptureFixture[str]
 ) -> None:
     victim = start("wait:1")
-    service = pidfile_service(tmp_path, "a", victim.pid, restart_command=["/bin/true"])
+    service = pidfile_service(tmp_path, "a", victim.pid, restart_command=["/bin/true"], capture=["/bin/true"])
     with helper(tmp_path, {"a": service}, ledger=full_disk / "ledger.json") as asked:
         restart = asked.call("restart", "a", victim)
+        capture = asked.call("capture", "a", victim)
         nudges = [asked.call("nudge", "a", victim).outcome for _ in range(6)]
     assert restart.outcome is Outcome.REFUSED
     assert "No space left on device" in restart.reason
+    assert capture.outcome is Outcome.REFUSED
+    assert capture.reason.startswith("the helper's ledger can't be written, so there is no capture: ")
     assert nudges == [Outcome.DONE] * 5 + [Outcome.REFUSED]
     assert capfd.readouterr().err.count("can't be written") == 1
 
@@ -479,6 +518,6 @@ def test_the_whole_surface_is_five_verbs() -> None:
         "hello": (None, False, False),
         "examine": (None, False, True),
         "nudge": (Rung.NUDGE, False, False),
-        "capture": (Rung.CAPTURE, False, False),
+        "capture": (Rung.CAPTURE, True, False),
         "restart": (Rung.RESTART, True, False),
     }

@@ -301,6 +301,7 @@ from watchdog.helper.restart import restart
 from watchdog.target import Target
 print(json.dumps(dataclasses.asdict(restart(Target(unit=sys.argv[1]), None))))
 """
+BY_COMMAND = AS_HELPER.replace("Target(unit=sys.argv[1])", "Target(unit=sys.argv[1], restart_command=('true',))")
 TWO_POWERS = ("setpriv", "--bounding-set=-all,+sys_ptrace,+dac_read_search", "--inh-caps=-all", "--no-new-privs")
 
 
@@ -310,6 +311,17 @@ def test_two_capabilities_are_enough(machine: Machine) -> None:
     done = json.loads(machine.python(AS_HELPER, unit, before=TWO_POWERS))
     assert int(capabilities.split()[1], 16) == 1 << 19 | 1 << 2
     assert done["outcome"] == "done"
+
+
+def test_a_restart_command_of_a_unit_is_run_only_while_the_unit_runs(machine: Machine) -> None:
+    unit = machine.add_unit("commanded.service", SLEEPER, start=True)
+    running = json.loads(machine.python(BY_COMMAND, unit, before=TWO_POWERS))
+    machine.systemctl("stop", unit)
+    stopped = json.loads(machine.python(BY_COMMAND, unit, before=TWO_POWERS))
+    assert (running["outcome"], stopped["outcome"]) == ("done", "gone")
+    assert stopped["reason"] == (
+        "commanded.service is inactive (dead): nothing is started that its operator may have stopped"
+    )
 
 
 def test_two_capabilities_are_enough_to_kill_too(machine: Machine) -> None:

@@ -13,10 +13,9 @@ import select
 import signal
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
-from watchdog.model import Epoch, Outcome, Performed, Rung
+from watchdog.model import Outcome, Performed, Rung
 
 DEADLINE = 180.0  # s, as much as systemd gives a stop and a start together
 OUTPUT_SIZE = 1 << 20  # bytes, that a command can say
@@ -30,16 +29,6 @@ OURS = (  # what systemd tells the helper of itself: it is nobody else's
     "LISTEN_FDNAMES",
     "CREDENTIALS_DIRECTORY",
 )
-
-
-def ended(epoch: Epoch) -> bool:
-    """Whether the process is gone, is a zombie, or its PID is another's by now (proc(5), /proc/PID/stat)."""
-    try:
-        stat = Path(f"/proc/{epoch.pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-    fields = stat.rpartition(")")[2].split()
-    return fields[0] in "ZX" or int(fields[19]) != epoch.start_time
 
 
 def run(rung: Rung, argv: tuple[str, ...], deadline: float = DEADLINE) -> Performed:

@@ -91,14 +91,14 @@ def _nudge(target: Target, request: Request, never: frozenset[int]) -> Done:
     return _told(nudge(processes(target, request.epoch), never).performed())
 
 
-def _capture(target: Target, request: Request, _never: frozenset[int]) -> Done:
-    from watchdog.helper.command import ended, run  # in the worker only, as below
+def _capture(target: Target, request: Request, never: frozenset[int]) -> Done:
+    from watchdog.helper.capture import capture  # in the worker only, as below
 
-    if not target.capture:
-        return Done(Outcome.REFUSED, "the config names no capture command for this service", {})
-    if request.epoch is None or ended(request.epoch):
+    if request.epoch is None:
         raise Gone("there is no process to capture")
-    return _told(run(Rung.CAPTURE, tuple(word.replace("{pid}", str(request.pid)) for word in target.capture)))
+    if request.pid in never:
+        raise NeverATarget("it is never touched")
+    return _told(capture(target, request.epoch))
 
 
 def _restart(target: Target, request: Request, _never: frozenset[int]) -> Done:
@@ -115,7 +115,7 @@ VERBS: Mapping[str, Verb] = {
     "hello": Verb(_hello, timeout=1.0),
     "examine": Verb(_examine, timeout=1.0, reads=True),
     "nudge": Verb(_nudge, timeout=1.0, rung=Rung.NUDGE),
-    "capture": Verb(_capture, timeout=200.0, rung=Rung.CAPTURE),
+    "capture": Verb(_capture, timeout=200.0, rung=Rung.CAPTURE, stored=True),
     # It bounds itself by the unit's own TimeoutStopSec= and TimeoutStartSec=; this is for one that does not.
     "restart": Verb(_restart, timeout=3600.0, rung=Rung.RESTART, stored=True),
 }
@@ -272,7 +272,7 @@ class Server:
     def _stored(self, job: Job, use: Use | None, error: str) -> None:
         if error and job.verb.stored and job.verb.rung is not None and use is not None:
             self._account.refund(job.request.service, job.verb.rung, use)
-            reason = f"the helper's ledger can't be written, so nothing is restarted: {error}"
+            reason = f"the helper's ledger can't be written, so there is no {job.verb.rung}: {error}"
             self._answer(job, Done(Outcome.REFUSED, reason, {}))
         else:
             self._act(job)

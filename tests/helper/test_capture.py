@@ -1,0 +1,116 @@
+"""Captures, by commands that leave the process stopped as a debugger does that was killed, and by those that don't."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.helper.nobody import NOBODY
+from tests.helper.victims import state_of, until
+from watchdog.helper.capture import capture
+from watchdog.model import Epoch, Outcome
+from watchdog.target import Gone, Target, start_time
+
+STOPS = ("sh", "-c", "kill -STOP $1; exec sleep 1000", "capture", "{pid}")
+# PTRACE_ATTACH (16), and never waited for: as when a debugger is killed at once.
+ATTACHES = (
+    sys.executable,
+    "-c",
+    "import ctypes, sys, time; ctypes.CDLL(None).ptrace(16, int(sys.argv[1]), 0, 0); time.sleep(1000)",
+    "{pid}",
+)
+
+
+@contextmanager
+def sleeping(user: int | None = None) -> Iterator[Path]:
+    """A process in /proc, in a session of its own: within one, everybody may send SIGCONT (kill(2))."""
+    with subprocess.Popen(["sleep", "1000"], user=user, start_new_session=True) as process:
+        try:
+            until(lambda: state_of(Path(f"/proc/{process.pid}")) == "S", "asleep")
+            yield Path(f"/proc/{process.pid}")
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def sleeper() -> Iterator[Path]:
+    with sleeping() as process:
+        yield process
+
+
+def guarded(sleeper: Path, directory: Path, *argv: str) -> tuple[Target, Epoch]:
+    """The service of which this is the main process, captured so."""
+    pidfile = directory / "service.pid"
+    pidfile.write_text(sleeper.name)
+    return Target(pidfile=str(pidfile), capture=argv), Epoch(int(sleeper.name), start_time(int(sleeper.name)))
+
+
+@pytest.mark.parametrize("argv", [STOPS, ATTACHES])
+def test_a_capture_that_was_killed_leaves_no_process_stopped(
+    sleeper: Path, tmp_path: Path, argv: tuple[str, ...]
+) -> None:
+    done = capture(*guarded(sleeper, tmp_path, *argv), command_deadline=0.5)
+    until(lambda: state_of(sleeper) == "S", "it goes on")
+    assert done.outcome is Outcome.TIMED_OUT
+    assert done.reason.endswith(f"; it left process {sleeper.name} stopped, so it was let go on by SIGCONT")
+    assert (done.detail["left_stopped"], done.detail["continued"]) == (True, True)
+
+
+def test_a_process_that_was_stopped_before_stays_so(sleeper: Path, tmp_path: Path) -> None:
+    os.kill(int(sleeper.name), signal.SIGSTOP)
+    until(lambda: state_of(sleeper) == "T", "stopped")
+    done = capture(*guarded(sleeper, tmp_path, *STOPS), command_deadline=0.1)
+    assert (done.outcome, "left_stopped" in done.detail) == (Outcome.TIMED_OUT, False)
+    assert state_of(sleeper) == "T"
+
+
+def test_a_capture_that_stops_nobody_tells_of_no_stop(sleeper: Path, tmp_path: Path) -> None:
+    done = capture(*guarded(sleeper, tmp_path, "sleep", "1000"), command_deadline=0.1)
+    assert done.reason == "the capture command did not end within 0.1 s and was killed: it said nothing"
+
+
+def test_a_process_that_ends_meanwhile_is_nobody_s_fault(sleeper: Path, tmp_path: Path) -> None:
+    done = capture(*guarded(sleeper, tmp_path, "sh", "-c", "kill -KILL $1; exit 3", "capture", "{pid}"))
+    assert done.reason == "the capture command ended with 3: it said nothing"
+
+
+def test_where_the_process_may_not_be_let_go_on_that_is_told(tmp_path: Path) -> None:
+    """As the helper is, without CAP_KILL, and with the service of another user."""
+    code = """if True:
+        import dataclasses, json, sys
+        from watchdog.helper.capture import capture
+        from watchdog.model import Epoch
+        from watchdog.target import Target
+        pidfile, capture_command, pid, began = json.loads(sys.argv[1])
+        target = Target(pidfile=pidfile, capture=tuple(capture_command))
+        print(json.dumps(dataclasses.asdict(capture(target, Epoch(pid, began), command_deadline=0.5))))
+    """
+    powers = ("setpriv", "--bounding-set=-kill", "--inh-caps=-all")
+    with sleeping(user=NOBODY) as process:
+        target, epoch = guarded(process, tmp_path, *ATTACHES)
+        given = json.dumps([target.pidfile, target.capture, epoch.pid, epoch.start_time])
+        said = subprocess.run([*powers, sys.executable, "-c", code, given], check=True, capture_output=True).stdout
+        state = state_of(process)
+    done = json.loads(said)
+    assert state == "T"
+    assert f"left process {epoch.pid} stopped, and to let it go on is not permitted here: `kill" in done["reason"]
+    assert done["detail"]["continued"] is False
+
+
+def test_a_process_that_is_none_of_the_service_is_not_captured(sleeper: Path, tmp_path: Path) -> None:
+    target, _ = guarded(sleeper, tmp_path, "touch", str(tmp_path / "ran"))
+    with pytest.raises(Gone, match="not"):
+        capture(target, Epoch(os.getpid(), start_time(os.getpid())))
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_service_without_a_capture_command_is_refused(sleeper: Path, tmp_path: Path) -> None:
+    assert capture(*guarded(sleeper, tmp_path)).outcome is Outcome.REFUSED
