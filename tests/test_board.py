@@ -221,6 +221,23 @@ def test_an_alert_is_a_letter_to_each_channel_with_what_people_need(board: Board
     assert letter.payload["since"] == 1e9 + 1001.0
 
 
+RAW = {"threads": [{"tid": 7}], "skipped": [{"pid": 9, "refusal": "Gone"}], "output": "password=x"}
+
+
+async def test_no_raw_evidence_leaves_the_host_but_the_store_keeps_it(board: Board, world: World, store: Store) -> None:
+    story = sick()
+    told = story.last(RecordKind.NUDGED)
+    nudged = replace(told, detail={**told.detail, **RAW, "longest_stop_seconds": 0.1})
+    await store.commit("web", story.state, [*story.records[:-1], nudged], None)
+    (letter,) = board.letters(guard(board, world, "web").service, nudged)
+    (incident,) = await board.incidents("web", 10)
+    (stored,) = await store.incidents("web", 10)
+    shown, written = incident.timeline[-1].detail, letter.payload["detail"]
+    assert (RAW.keys() & shown.keys(), RAW.keys() & written.keys()) == (set(), set())
+    assert (shown["longest_stop_seconds"], written["outcome"]) == (0.1, "done")
+    assert stored.records[-1].detail.items() >= RAW.items()
+
+
 def test_a_record_without_a_severity_is_no_letter(board: Board, world: World) -> None:
     told = Record(RecordKind.HELD, world.now, "waits")
     assert board.letters(guard(board, world, "web").service, told) == ()

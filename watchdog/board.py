@@ -22,7 +22,7 @@ from watchdog.model import Epoch, Host, Record, RestartOutlook, Verdict
 from watchdog.outlook import Outlooks
 from watchdog.reading import Advisory, Pressure
 from watchdog.store import Letter, Store, StoreUnwritable
-from watchdog.views import incident_view, service_view
+from watchdog.views import disclosed, incident_view, service_view
 from watchdog.web.view import IncidentView, ServiceView, Unavailable
 
 HOLD_FILE = Path("/etc/epoll-watchdog/hold")
@@ -128,7 +128,7 @@ class Board:
         """One letter a channel for each record that is an alert; the couriers know who wants what."""
         if record.severity is None:
             return ()
-        detail = dict(record.detail)
+        detail = disclosed(record.detail)
         since = detail.pop("since", None)
         payload = {
             "since": self._clock.wall_of(since) if since is not None else None,

@@ -1,6 +1,12 @@
-"""A guard and a stored incident as the API shows them."""
+"""A guard and a stored incident as the API shows them, and which of their facts go out at all.
+
+Rule: raw evidence stays in the store, for people with rights there; HTTP and webhooks carry the diagnosis in words.
+"""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
 
 from watchdog import budget
 from watchdog.clock import Clock
@@ -11,6 +17,14 @@ from watchdog.restraint import budget_of, spent
 from watchdog.store import StoredIncident
 from watchdog.verdicts import VERDICTS, Stance
 from watchdog.web.view import IncidentView, ProbeView, ServiceView, TimelineView
+
+# Of a record's detail: the threads of a nudge, one by one, and those left out; what a command of the config said.
+EVIDENCE = frozenset({"threads", "skipped", "output"})
+
+
+def disclosed(detail: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a record's detail may leave the host."""
+    return {key: value for key, value in detail.items() if key not in EVIDENCE}
 
 
 def service_view(guard: Guard, clock: Clock) -> ServiceView:
@@ -61,7 +75,7 @@ def incident_view(stored: StoredIncident) -> IncidentView:
         verdict=stored.verdict,
         certainty=stored.certainty,
         timeline=[
-            TimelineView(at=x.at, kind=x.kind, text=x.text, severity=x.severity, detail=x.detail)
+            TimelineView(at=x.at, kind=x.kind, text=x.text, severity=x.severity, detail=disclosed(x.detail))
             for x in stored.records
         ],
     )
