@@ -294,5 +294,4 @@ class Proof:
     threads: Mapping[str, int]  # by "tid:started" of those that sleep: their context switches
     text: str  # what was seen, in a sentence
     at: float
-    finite: bool = False
     listeners: tuple[str, ...] = field(default_factory=tuple)  # addresses of the listeners it rests on

@@ -75,11 +75,6 @@ class Archive:
         return Recording(found.service, found.summary, policy, roads, entries)
 
 
-def is_database(head: bytes) -> bool:
-    """Whether a file that begins so is one of SQLite's."""
-    return head.startswith(MAGIC)
-
-
 @contextlib.contextmanager
 def _readable() -> Iterator[None]:
     try:
