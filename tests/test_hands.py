@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -195,9 +196,10 @@ async def test_hello_tells_the_helper_s_rights(spawn: SPAWN) -> None:
     assert (await hands.hello()).detail["cap_sys_ptrace"] is True
 
 
-async def test_a_helper_that_was_killed_is_replaced(spawn: SPAWN, program: Path) -> None:
+async def test_a_helper_that_was_killed_at_its_work_is_replaced_at_once(spawn: SPAWN, program: Path) -> None:
     with running(program, "wait:1") as victim:
         hands = await spawn(a=victim.pid)
+        await hands.hello()
         first = hands.pid
         assert first is not None
         os.kill(first, signal.SIGKILL)
@@ -222,6 +224,7 @@ async def test_a_helper_killed_at_any_moment_leaves_every_thread_running(
 
 async def kill_midway(hands: Hands, victim: Victim, directory: Path, after_s: float) -> Outcome:
     """Kill the helper soon after it has written its ledger, which is when it begins to nudge."""
+    await hands.hello()
     asking = asyncio.create_task(hands.perform("a", action(victim)))
     ledger = directory / "ledger.json"
     before = ledger.read_text() if ledger.exists() else ""
@@ -337,6 +340,82 @@ async def test_a_helper_that_can_t_be_started_is_an_outcome(spawn: SPAWN) -> Non
     performed = await hands.perform("a", action(None))
     assert performed.outcome is Outcome.FAILED
     assert "there is no helper: it can't be started" in performed.reason
+
+
+@dataclass
+class StillClock:
+    """The time of day, as the hands read it."""
+
+    now: float = 1000.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> StillClock:
+    """Time that stands still until the test lets it pass."""
+    made = StillClock()
+    monkeypatch.setattr(hands_module, "time", made)
+    return made
+
+
+async def again_in(hands: Hands, clock: StillClock) -> float:
+    """The pause after a helper that has just ended: a request within it starts none, the first after it does."""
+    refused = await hands.perform("a", action(None))
+    assert refused.reason.startswith("there is no helper: ")
+    pause = float(refused.reason.rpartition("it is started again in ")[2].removesuffix(" s"))
+    clock.now += pause - 0.001
+    assert (await hands.perform("a", action(None))).reason.endswith("; it is started again in 1 s")
+    clock.now += 0.001
+    assert (await hands.perform("a", action(None))).reason.endswith("whether it was done is not known")
+    return pause
+
+
+async def test_a_helper_that_dies_at_once_is_started_again_after_longer_and_longer_pauses(
+    spawn: SPAWN, tmp_path: Path, clock: StillClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    hands = await spawn(("sh", "-c", f"echo started >>{tmp_path}/starts; exit 3"))
+    assert "(status 3)" in (await hands.perform("a", action(None))).reason
+    pauses = [await again_in(hands, clock) for _ in range(7)]
+    assert pauses == [2, 4, 8, 16, 32, 60, 60]
+    assert (tmp_path / "starts").read_text().count("started") == 8
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    assert "the helper ended (status 3); started again in 2 s" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("code", "lifetime", "pause"),
+    [
+        ("os._exit(3)", 1.9, 2.0),
+        ("os._exit(3)", 2.0, 0.0),
+        ("peer.send(b'nonsense\\n')", 0.0, 2.0),  # one that must be killed at once is no better
+    ],
+)
+async def test_one_that_has_lived_is_replaced_at_once(
+    spawn: SPAWN, clock: StillClock, code: str, lifetime: float, pause: float
+) -> None:
+    hands = await spawn(misbehaving(code))
+    clock.now += lifetime
+    await hands.perform("a", action(None))
+    then = await hands.perform("a", action(None))
+    assert ("it is started again in 2 s" in then.reason) == bool(pause)
+
+
+async def test_a_helper_that_has_lived_ends_the_streak(
+    spawn: SPAWN, clock: StillClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    hands = await spawn(misbehaving("os._exit(3)"))
+    await hands.perform("a", action(None))
+    pauses = [await again_in(hands, clock)]
+    clock.now += 4
+    hands._start()
+    clock.now += 2
+    await hands.perform("a", action(None))  # this one had lived; the next has not
+    await hands.perform("a", action(None))
+    pauses.append(await again_in(hands, clock))
+    assert pauses == [2, 2]
+    assert len(caplog.records) == 2
 
 
 async def test_a_guard_that_is_cancelled_leaves_the_connection_usable(spawn: SPAWN, program: Path) -> None:

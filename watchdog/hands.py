@@ -3,7 +3,8 @@
 Rules: `perform` never raises; a helper that is dead, silent or talks nonsense is an outcome like any other, told in one
 line. Requests of several services share the one connection and are joined to their replies by id. Nothing is asked
 twice: whether a request that got no reply was done, only the service itself can tell. A helper that does not keep its
-own deadlines is killed, which harms no service, and the next request starts a fresh one.
+own deadlines is killed, which harms no service, and the next request starts a fresh one: at once if the last one had
+lived, else after a pause, for each start costs half a second of CPU.
 """
 
 from __future__ import annotations
@@ -11,11 +12,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import logging
+import math
 import os
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -31,6 +35,10 @@ PATIENCE: Mapping[str, float] = {"hello": 5.0, "examine": 1.2, "nudge": 24.0, "c
 READY_WITHIN = 24.0  # seconds for the config to be read
 PROCESSES = "the service's processes"
 CLOSE_TIMEOUT = 0.5  # seconds for the helper to end by itself
+YOUNG = 2.0  # seconds; a helper that is at its end so soon has not lived
+PAUSE, MAX_PAUSE = 2.0, 60.0  # seconds before another start, doubled from each helper that has not lived to the next
+
+logger = logging.getLogger(__name__)
 
 
 class Hands:
@@ -44,6 +52,10 @@ class Hands:
         self._peer: socket.socket | None = None
         self._lines = Lines(MAX_REPLY)
         self._failed = ""  # why there is no helper
+        self._started = 0.0  # time.monotonic, as the next
+        self._answered = False
+        self._not_before = 0.0
+        self._pause = 0.0  # the last; 0 where the last helper had lived
         self._closed = False
 
     @classmethod
@@ -117,7 +129,7 @@ class Hands:
         if self._peer is None:
             self._start()
         if self._peer is None:
-            return Reply(request.id, Outcome.FAILED, f"there is no helper: {self._failed}")
+            return Reply(request.id, Outcome.FAILED, self._why_none())
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self._waiting[request.id] = answer
         try:
@@ -165,6 +177,7 @@ class Hands:
     def _take(self, reply: Reply) -> None:
         if reply.id is None:
             raise Nonsense(f"a reply to no request: {reply.reason[:200]}")
+        self._answered = True
         answer = self._waiting.get(reply.id)
         if answer is not None and not answer.done():  # else it was given up, or its guard was cancelled
             answer.set_result(reply)
@@ -175,6 +188,9 @@ class Hands:
         if self._closed:
             self._failed = "the daemon is ending"
             return
+        if time.monotonic() < self._not_before:
+            return
+        self._started, self._answered = time.monotonic(), False
         ours, theirs = socket.socketpair()
         with theirs:
             command = [*self._command, "--fd", str(theirs.fileno())]
@@ -186,6 +202,7 @@ class Hands:
             except OSError as error:
                 ours.close()
                 self._failed = f"it can't be started: {error}"
+                self._rest()
                 return
         ours.setblocking(False)
         self._lines = Lines(MAX_REPLY)
@@ -198,13 +215,44 @@ class Hands:
         if peer is not None:
             asyncio.get_running_loop().remove_reader(peer)
             peer.close()
+        lived = time.monotonic() - self._started >= YOUNG
         if process is not None and kill:
-            status = _kill(process)
+            status = _kill(process) if reason else _end(process)
+            lived |= (
+                self._answered and not reason and status == -signal.SIGKILL
+            )  # it did its work, and somebody ended it
             reason = reason or f"the helper ended ({f'signal {-status}' if status < 0 else f'status {status}'})"
         self._failed = reason
         for number, answer in self._waiting.items():
             if not answer.done():
                 answer.set_result(Reply(number, Outcome.FAILED, f"{reason}; whether it was done is not known"))
+        if lived:
+            self._pause = 0.0
+        elif kill:
+            self._rest()
+
+    def _rest(self) -> None:
+        """Start no other for a while; told once, until one has lived."""
+        first = not self._pause
+        self._pause = min(2 * self._pause or PAUSE, MAX_PAUSE)
+        self._not_before = time.monotonic() + self._pause
+        if first:
+            again = f"in {PAUSE:g} s, and while that does not help, after pauses of up to {MAX_PAUSE:g} s"
+            logger.warning(
+                "there is no helper, so no evidence and no remedy: %s; started again %s", self._failed, again
+            )
+
+    def _why_none(self) -> str:
+        left = self._not_before - time.monotonic()
+        again = f"; it is started again in {math.ceil(left)} s" if left > 0 and not self._closed else ""
+        return f"there is no helper: {self._failed}{again}"
+
+
+def _end(process: subprocess.Popen[bytes]) -> int:
+    """The status of one that has let go of its socket: its end is at hand."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return process.wait(0.1)
+    return _kill(process)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> int:
