@@ -183,7 +183,7 @@ def _watched_before(stretch: Stretch, epoll: Epoll) -> list[Watch]:
 def _check_nobody_on_the_way(stretch: Stretch, epoll: Epoll) -> None:
     baseline = stretch.baseline
     keys = {epoll.key, *_related(stretch, epoll)}
-    serving, busy = stretch.serving(keys), stretch.serving_others(keys)
+    serving, others = stretch.serving(keys), stretch.waits_somewhere
     for number, thread in stretch.awake:
         does = f"{_name(thread)} is in state {thread.state}"
         if baseline is None:
@@ -192,7 +192,7 @@ def _check_nobody_on_the_way(stretch: Stretch, epoll: Epoll) -> None:
             raise No(f"{does}, and serves it too")
         if thread.key not in baseline.threads:
             raise No(f"{does}, and the baseline does not know it")
-        if thread.key not in busy and not stretch.ran_on(thread.key, number):
+        if thread.key not in others and not stretch.ran_on(thread.key, number):
             raise No(f"{does}, and gets no CPU to say of what")
 
 

@@ -102,9 +102,10 @@ class Stretch:
         """The threads that were ever seen waiting on any of these epolls."""
         return {thread for key in epolls for found in (self.known, self.seen) for thread in found.get(key, ())}
 
-    def serving_others(self, epolls: Iterable[Key]) -> set[Key]:
-        """The threads that the baseline knows as waiters of other epolls than these, and that never wait on these."""
-        return {thread for threads in self.known.values() for thread in threads} - self.serving(epolls)
+    @property
+    def waits_somewhere(self) -> set[Key]:
+        """The threads that the baseline saw waiting on any epoll: what they are woken for is there."""
+        return {thread for threads in self.known.values() for thread in threads}
 
     def ran_on(self, thread: Key, number: int) -> bool:
         """Whether a thread that did not sleep in a sample had something else to do: it was on a CPU before the next.
