@@ -143,7 +143,7 @@ class Look:
             read = held if reading is None else await reading
             if reading is None and not self._is_dark(found):
                 self.examiner.rest()
-            if epoch is not None and self._is_dark(found) and self._must_knock(reading):
+            if epoch is not None and self._is_dark(found) and self._must_knock(reading, read):
                 reading = asyncio.ensure_future(self._read(epoch, attempts, knock=True))
                 read = await reading
             return found, read
@@ -160,9 +160,12 @@ class Look:
     def _is_dark(self, found: dict[str, Observation]) -> bool:
         return any(seen.kind.dark and self.roads[name].plane is Plane.SOCKET for name, seen in found.items())
 
-    def _must_knock(self, reading: asyncio.Task[Reading] | None) -> bool:
+    def _must_knock(self, reading: asyncio.Task[Reading] | None, read: Reading | None) -> bool:
         """A probe has timed out: it is read now, or once more where the reading of what was late proved nothing."""
-        return reading is None or (not self.examiner.proofs and self.examiner.may_knock())
+        if reading is None:
+            return True
+        told = read is not None and bool(read.samples)  # a helper that does not answer is not waited for twice
+        return told and not self.examiner.proofs and self.examiner.may_knock()
 
     async def _read(self, epoch: Epoch, attempts: dict[str, Attempt], *, knock: bool = False) -> Reading:
         def ours(queue: Queue) -> int:
