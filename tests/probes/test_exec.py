@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -116,9 +117,12 @@ async def test_it_has_no_input_and_no_descriptor_of_ours() -> None:
     assert found.reason == 'exit code 2 ("0 1 2 3")'  # 3 is the listing's own
 
 
-async def test_signals_are_as_a_shell_would_leave_them() -> None:
-    found = await run("/bin/grep", "-E", "^Sig(Blk|Ign):.*[1-9a-f]", "/proc/self/status")
-    assert found.reason.startswith("exit code 1 in ")  # nothing is blocked or ignored
+@pytest.mark.parametrize("kind", ["SigBlk", "SigIgn"])
+async def test_signals_are_as_a_shell_would_leave_them(kind: str) -> None:
+    found = await run("/bin/grep", f"^{kind}:", "/proc/self/status")
+    signals = int(re.findall(r"[0-9a-f]{16}", found.reason)[0], 16)
+    # 32 and 33 are the C library's own: its posix_spawn() leaves them ignored, as make's children have them.
+    assert signals & ~(1 << 31 | 1 << 32) == 0
 
 
 # --- how it ends ------------------------------------------------------------------------------------------------------
