@@ -299,3 +299,39 @@ async def test_a_reading_that_is_cancelled_leaves_nothing_behind(look_at: LookAt
 def server_tasks() -> set[asyncio.Task[None]]:
     """The test's own server at work."""
     return {task for task in asyncio.all_tasks() if "Answering" in repr(task.get_coro())}
+
+
+# --- what is wrong without being dark, and what answers again ---------------------------------------------------------
+
+
+async def wrongly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Answers at once, and never what is expected."""
+    await reader.readline()
+    writer.write(b"no\n")
+    writer.close()
+
+
+async def test_evidence_of_wrong_answers_is_read_for_the_record_and_not_again_at_once(
+    look_at: LookAt, helper: Telling
+) -> None:
+    server = await asyncio.start_server(wrongly, "127.0.0.1", 0)
+    async with server:
+        look = look_at(tcp=address(server.sockets[0]))
+        first, second = await look.round(), await look.round()
+    assert first.round.observations["tcp"].kind is Kind.WRONG
+    assert first.reading is not None
+    assert second.reading is None
+
+
+async def test_the_first_good_answer_is_that_of_a_socket_that_gave_none_before(look_at: LookAt) -> None:
+    async with answering() as lit, answering() as dark:
+        lit.answer.set()
+        look = look_at(timeout=0.1, lit=lit.address, dark=dark.address)
+        await look.round()
+        look.answered = None  # as when a remedy begins
+        await look.round()
+        before = look.answered
+        dark.answer.set()
+        await asyncio.wait_for(look.woken.wait(), 5)
+    assert before is None
+    assert look.answered is not None

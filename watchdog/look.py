@@ -31,6 +31,7 @@ from watchdog.systemd import BusUnavailable, Units
 
 PATIENCE = 30.0  # s that a connection is waited on
 GRACE = 0.05  # s for a probe to end itself at its deadline
+READ_EVERY = 5.0  # s at least between two readings of a service that answers, but wrongly, or whose witness is lost
 UNPROBED = ("inactive", "failed")  # a unit in these states is not asked: a socket unit would start it
 
 
@@ -76,6 +77,8 @@ class Look:
         self._waiting: dict[str, Attempt] = {}
         self._epoch: Epoch | None = None
         self._latencies: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=LATENCIES))
+        self._unanswered: set[str] = set()  # sockets that gave no answer when they were last looked at
+        self._read_at = float("-inf")
         self.late_answer: float | None = None  # when one last came
         self.answered: float | None = None  # when the first good answer came since somebody last set this to None
         self.tripped = False  # the tripwire saw a queue that stays filled: the next round reads evidence at once
@@ -141,10 +144,13 @@ class Look:
             await _settle(list(attempts.values()), reading, lambda: bool(self.examiner.proofs))
             found = {name: self._finding(name, attempt) for name, attempt in attempts.items()}
             read = held if reading is None else await reading
-            if reading is None and not self._is_dark(found):
+            if reading is None and all(seen.kind is Kind.ALIVE for seen in found.values()):
                 self.examiner.rest()
             if epoch is not None and self._is_dark(found) and self._must_knock(reading, read):
                 reading = asyncio.ensure_future(self._read(epoch, attempts, knock=True))
+                read = await reading
+            elif epoch is not None and reading is None and self._is_ill(found):
+                reading = asyncio.ensure_future(self._read(epoch, attempts))
                 read = await reading
             return found, read
         except asyncio.CancelledError:
@@ -167,10 +173,16 @@ class Look:
         told = read is not None and bool(read.samples)  # a helper that does not answer is not waited for twice
         return told and not self.examiner.proofs and self.examiner.may_knock()
 
+    def _is_ill(self, found: dict[str, Observation]) -> bool:
+        """Whether it answers wrongly or a witness is lost, and evidence of that is due for the record."""
+        ill = any(seen.kind.dark or seen.kind is Kind.WRONG for seen in found.values())
+        return ill and self._clock.now() - self._read_at >= READ_EVERY
+
     async def _read(self, epoch: Epoch, attempts: dict[str, Attempt], *, knock: bool = False) -> Reading:
         def ours(queue: Queue) -> int:
             return sum(_waits_at(queue, attempt) for attempt in attempts.values())
 
+        self._read_at = self._clock.now()
         return await self.examiner.read(epoch, ours, knock=knock)
 
     def _attempt(self, name: str, epoch: Epoch | None) -> Attempt:
@@ -191,10 +203,8 @@ class Look:
         now = asyncio.get_running_loop().time()
         if attempt.task.done():
             found = attempt.task.result()
-            if found.kind is Kind.ALIVE and self.roads[name].plane is Plane.SOCKET:
-                if name not in self._waiting:  # else it tells how long it was dark, not how slow it usually is
-                    self._latencies[name].append(found.latency)
-                self._note_answer()
+            if attempt.plane is Plane.SOCKET:
+                self._note(name, found)
             return found
         overdue = attempt.until <= now
         found = attempt.deadline.so_far(now - attempt.began)
@@ -202,6 +212,7 @@ class Look:
             # The kernel asks again at ever longer intervals: a fresh connection finds a service that is well sooner.
             attempt.task.cancel()
         elif name not in self._waiting:
+            self._unanswered |= {name} if attempt.plane is Plane.SOCKET else set()
             self._waiting[name] = attempt
             attempt.task.add_done_callback(lambda _task: self._ended(attempt))
         return found if overdue else Observation(Kind.LATE, found.latency, "not answered yet, not timed out yet")
@@ -220,6 +231,17 @@ class Look:
         if kind is Kind.ALIVE:
             self._note_answer()
         self.woken.set()
+
+    def _note(self, name: str, found: Observation) -> None:
+        """How slow a socket usually is, and whether one that gave no answer gives one again."""
+        if found.kind is not Kind.ALIVE:
+            self._unanswered.add(name)
+            return
+        if name not in self._waiting:  # else it tells how long it was dark, not how slow it usually is
+            self._latencies[name].append(found.latency)
+        if name in self._unanswered or not self._unanswered:
+            self._note_answer()
+        self._unanswered.discard(name)
 
     def _note_answer(self) -> None:
         if self.answered is None:
