@@ -13,7 +13,7 @@ from watchdog.clock import Clock
 from watchdog.guard import Guard
 from watchdog.ladder import due
 from watchdog.model import Kind, Observation, Plane, Rung
-from watchdog.restraint import budget_of, spent
+from watchdog.restraint import DRASTIC, budget_of, spent
 from watchdog.store import StoredIncident
 from watchdog.verdicts import VERDICTS, Stance
 from watchdog.web.view import IncidentView, ProbeView, ServiceView, TimelineView
@@ -42,7 +42,7 @@ def service_view(guard: Guard, clock: Clock) -> ServiceView:
         against=diagnosis.against if diagnosis is not None else (),
         healthy=diagnosis is not None and VERDICTS[diagnosis.verdict].stance is Stance.GOOD,
         sockets_alive=bool(sockets) and all(kind is Kind.ALIVE for kind in sockets),
-        restart_due=state.incident is not None and due(service.policy, state.incident) is Rung.RESTART,
+        restart_due=state.incident is not None and due(service.policy, state.incident) in DRASTIC,
         paused=state.pause is not None,
         holds=state.tally.holds,
         held_for=state.tally.held_for,
