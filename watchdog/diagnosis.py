@@ -203,7 +203,9 @@ def overloaded(sight: Sight) -> Diagnosis | str | None:
     ago = float("inf") if case.late_answer is None or cured(case) else case.now - case.late_answer
     if ago <= LATE_FOR and not sight.lit:
         return _suspect(Verdict.OVERLOADED, sight, f"a late answer came {format_duration(ago)} ago")
-    if sight.symptoms is None or not any(seen.kind.dark for seen in sight.sockets.values()):
+    if sight.symptoms is None or not any(
+        seen.kind.dark for seen in (*sight.sockets.values(), *sight.witnesses.values())
+    ):
         return None
     if (starved := sight.symptoms.starved()) is not None:
         return _suspect(Verdict.OVERLOADED, sight, f"thread {starved.tid} ({starved.name}) could run, and gets no CPU")
