@@ -72,14 +72,6 @@ CONDITIONS: tuple[Condition, ...] = (
     _passing("all threads stand still for 3 s", slow.paused, Verdict.HUNG, Verdict.OVERLOADED, delicate=True),
     _well("idle: nobody asks", slow.idle, delicate=True),
     _well("two loops, one of them busy", slow.busy_loop, delicate=True),
-    # Its own witness starves with it, and so may one of its sockets, for a round: no incident may come of that.
-    _well(
-        "four threads on one epoll, starved of CPU",
-        slow.starved_threads,
-        *STARVED,
-        Verdict.PARTLY_DARK,
-        Verdict.WITNESS_LOST,
-        alone=True,
-    ),
+    _well("four threads on one epoll, starved of CPU", slow.starved_threads, *STARVED, alone=True),
     _well("the host is starved of CPU", slow.starved_host, *STARVED, alone=True),
 )
