@@ -18,7 +18,7 @@ from tests.test_look import Answering, answering
 from watchdog.clock import Clock
 from watchdog.config import Probe, Service
 from watchdog.examiner import Examiner
-from watchdog.look import Look, Seen
+from watchdog.look import READ_EVERY, Look, Seen
 from watchdog.model import Epoch, Kind, Policy
 from watchdog.probes.tcp import Settings as Tcp
 from watchdog.reading import Form, Lack, Sample
@@ -304,23 +304,48 @@ def server_tasks() -> set[asyncio.Task[None]]:
 # --- what is wrong without being dark, and what answers again ---------------------------------------------------------
 
 
-async def wrongly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    """Answers at once, and never what is expected."""
-    await reader.readline()
-    writer.write(b"no\n")
-    writer.close()
+@contextlib.asynccontextmanager
+async def answering_with(answer: list[bytes]) -> AsyncIterator[str]:
+    """Answers at once, with the first of these as it is by then."""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(answer[0])
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        yield address(server.sockets[0])
 
 
-async def test_evidence_of_wrong_answers_is_read_for_the_record_and_not_again_at_once(
+async def test_evidence_of_wrong_answers_is_read_for_the_record_and_kept_while_they_go_on(
     look_at: LookAt, helper: Telling
 ) -> None:
-    server = await asyncio.start_server(wrongly, "127.0.0.1", 0)
-    async with server:
-        look = look_at(tcp=address(server.sockets[0]))
-        first, second = await look.round(), await look.round()
+    async with answering_with([b"no\n"]) as at:
+        look = look_at(tcp=at)
+        first = await look.round()
+        helper.log.clear()
+        second = await look.round()
+        assert helper.log == []
+        look._read_at -= READ_EVERY
+        third = await look.round()
     assert first.round.observations["tcp"].kind is Kind.WRONG
     assert first.reading is not None
-    assert second.reading is None
+    assert second.reading is first.reading
+    assert third.reading not in (None, first.reading)
+
+
+async def test_wrong_answers_after_good_ones_are_read_anew(look_at: LookAt) -> None:
+    answer = [b"no\n"]
+    async with answering_with(answer) as at:
+        look = look_at(tcp=at)
+        first = await look.round()
+        answer[0] = b"pong\n"
+        well = await look.round()
+        answer[0] = b"no\n"
+        again = await look.round()
+    assert (first.reading is None, well.reading) == (False, None)
+    assert again.reading not in (None, first.reading)
 
 
 async def test_the_first_good_answer_is_that_of_a_socket_that_gave_none_before(look_at: LookAt) -> None:

@@ -31,7 +31,8 @@ from watchdog.systemd import BusUnavailable, Units
 
 PATIENCE = 30.0  # s that a connection is waited on
 GRACE = 0.05  # s for a probe to end itself at its deadline
-READ_EVERY = 5.0  # s at least between two readings of a service that answers, but wrongly, or whose witness is lost
+READ_EVERY = 5.0  # s between two readings of a service that goes on to answer wrongly, or whose witness stays lost
+ILL = frozenset({*(kind for kind in Kind if kind.dark), Kind.WRONG})
 UNPROBED = ("inactive", "failed")  # a unit in these states is not asked: a socket unit would start it
 
 
@@ -79,6 +80,7 @@ class Look:
         self._latencies: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=LATENCIES))
         self._unanswered: set[str] = set()  # sockets that gave no answer when they were last looked at
         self._read_at = float("-inf")
+        self._ill: Reading | None = None  # what was read of it since it last was well, where its sockets are not dark
         self.late_answer: float | None = None  # when one last came
         self.answered: float | None = None  # when the first good answer came since somebody last set this to None
         self.tripped = False  # the tripwire saw a queue that stays filled: the next round reads evidence at once
@@ -96,6 +98,7 @@ class Look:
         if epoch != self._epoch:
             self._drop_waiting()  # they were asked of another process
             self._epoch = epoch
+            self._ill = None
         self.examiner.enter(epoch)
         names = [] if unit is not None and unit.active_state in UNPROBED else list(self._service.probes)
         observations, reading = await self._observe(names, epoch)
@@ -149,9 +152,13 @@ class Look:
             if epoch is not None and self._is_dark(found) and self._must_knock(reading, read):
                 reading = asyncio.ensure_future(self._read(epoch, attempts, knock=True))
                 read = await reading
-            elif epoch is not None and reading is None and self._is_ill(found):
-                reading = asyncio.ensure_future(self._read(epoch, attempts))
-                read = await reading
+            if reading is not None or all(seen.kind not in ILL for seen in found.values()):
+                self._ill = None
+            elif epoch is not None:
+                if self._ill is None or self._clock.now() - self._read_at >= READ_EVERY:
+                    reading = asyncio.ensure_future(self._read(epoch, attempts))
+                    self._ill = await reading
+                read = self._ill  # else the verdict would change with each reading that is not due yet
             return found, read
         except asyncio.CancelledError:
             for task in (*(attempt.task for attempt in attempts.values()), *([reading] if reading else [])):
@@ -172,11 +179,6 @@ class Look:
             return True
         told = read is not None and bool(read.samples)  # a helper that does not answer is not waited for twice
         return told and not self.examiner.proofs and self.examiner.may_knock()
-
-    def _is_ill(self, found: dict[str, Observation]) -> bool:
-        """Whether it answers wrongly or a witness is lost, and evidence of that is due for the record."""
-        ill = any(seen.kind.dark or seen.kind is Kind.WRONG for seen in found.values())
-        return ill and self._clock.now() - self._read_at >= READ_EVERY
 
     async def _read(self, epoch: Epoch, attempts: dict[str, Attempt], *, knock: bool = False) -> Reading:
         def ours(queue: Queue) -> int:

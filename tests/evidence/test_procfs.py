@@ -203,11 +203,18 @@ def test_threads_and_processes_that_end_meanwhile_do_no_harm() -> None:
     with subprocess.Popen(shell, process_group=0) as busy:
         try:
             until(lambda: len(descendants(busy.pid)) > 1, "its children")
-            reads = [sample(list(lives(busy.pid, *descendants(busy.pid)))) for _ in range(200)]
+            reads: list[Sample] = []
+            tids: set[int] = set()
+
+            def many_came_and_went() -> bool:
+                reads.append(sample(list(lives(busy.pid, *descendants(busy.pid)))))
+                tids.update(thread.tid for thread in reads[-1].threads)
+                return len(reads) > 200 and len(tids) > 50
+
+            servers.until(many_came_and_went, 60, "threads that came and went")
         finally:
             os.killpg(busy.pid, signal.SIGKILL)
     assert {lack for read in reads for lack in read.lacks} == set()
-    assert len({thread.tid for read in reads for thread in read.threads}) > 50
 
 
 def lives(*pids: int) -> Iterator[Epoch]:
