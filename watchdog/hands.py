@@ -29,7 +29,7 @@ from watchdog.helper.protocol import MAX_REPLY, Lines, Nonsense, Reply, Request,
 from watchdog.model import Action, Epoch, Outcome, Performed, Rung
 from watchdog.reading import Lack, Sample
 
-# Seconds until a reply is given up: what the helper allows itself (`server.VERBS`), and 22 s for a changed config to be
+# Seconds until a reply is given up: what the helper allows itself (`verbs.VERBS`), and 22 s for a changed config to be
 # read and the ledger to be written first. Evidence that comes later than that is of no use to its round.
 PATIENCE: Mapping[str, float] = {"hello": 5.0, "examine": 1.2, "nudge": 24.0, "capture": 224.0, "restart": 3624.0}
 READY_WITHIN = 24.0  # seconds for the config to be read

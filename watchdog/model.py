@@ -173,6 +173,13 @@ class Rung(enum.StrEnum):
     ALERT = "alert"
 
 
+class Method(enum.StrEnum):
+    """How a nudge makes `epoll_wait` return EINTR."""
+
+    PTRACE = "ptrace"  # each waiting thread is stopped and let go, in turn
+    FREEZE = "freeze"  # the unit's cgroup is frozen and thawed: the whole service stands still for a moment
+
+
 class Mode(enum.StrEnum):
     """How far the daemon may go with a service."""
 

@@ -17,7 +17,7 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from watchdog.model import Epoch
+from watchdog.model import Epoch, Method
 
 TICKS = os.sysconf("SC_CLK_TCK")
 UNIT_PATH = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
@@ -41,18 +41,38 @@ NEVER_UNITS = frozenset(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Match:
+    """What the process of a service that writes no pidfile is known by."""
+
+    exe: str  # the absolute path of its executable
+    args: tuple[str, ...] = ()  # words of its command line, in this order, among others
+    user: str | None = None  # whom it runs as; None: anybody
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Nudging:
+    """How a nudge is done: by the first of these methods that is permitted here."""
+
+    methods: tuple[Method, ...] = (Method.PTRACE, Method.FREEZE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
     """What a `[service.NAME]` table says of the processes to guard and of how they are restarted.
 
-    Exactly one of `unit` and `pidfile` is set. The processes of a unit are those of its cgroup; of a pidfile, the named
-    process and its descendants. Without a unit, only `restart_command` (an argv, never a shell) can restart anything.
+    Exactly one of `unit`, `pidfile`, `process` and `cgroup` is set. The processes of a unit are those of its cgroup; of
+    a pidfile or a match, the named process and its descendants; of a cgroup (a container's), all in it. Without a unit,
+    only `restart_command` (an argv, never a shell) can restart anything.
     """
 
     unit: str | None = None
     pidfile: str | None = None
+    process: Match | None = None
+    cgroup: str | None = None  # its path below the mount point, "/machine.slice/libpod-….scope"; may hold * and ?
     restart_command: tuple[str, ...] = ()
     also_restarts: tuple[str, ...] = ()  # units that a restart of this one may take along
     capture: tuple[str, ...] = ()  # an argv, run before a restart; "{pid}" in it is the main PID
+    nudge: Nudging = Nudging()
 
 
 class Refusal(Exception):

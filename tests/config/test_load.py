@@ -305,6 +305,9 @@ def test_the_helper_gets_plain_values_and_every_path_whose_change_counts(monkeyp
                 "restart_command": ["/etc/init.d/redis-server", "restart"],
                 "also_restarts": [],
                 "capture": [],
+                "process": None,
+                "cgroup": None,
+                "nudge": {"methods": ["ptrace", "freeze"]},
                 "budget": {
                     "nudge": {"burst": 10, "interval": 3600.0},
                     "restart": {"burst": 2, "interval": 3600.0},

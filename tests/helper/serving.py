@@ -14,7 +14,8 @@ from typing import Any
 
 from tests.helper.victims import Victim
 from watchdog.helper.protocol import Reply, Request, encode_request, parse_reply
-from watchdog.helper.server import VERBS, Server, Verb
+from watchdog.helper.server import Server
+from watchdog.helper.verbs import VERBS, Verb
 
 BUDGET = {
     "nudge": {"burst": 5, "interval": 3600.0},

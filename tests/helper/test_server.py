@@ -20,7 +20,7 @@ from tests.helper.conftest import Start
 from tests.helper.serving import BUDGET, Helper, helper, pidfile_service
 from tests.helper.victims import until
 from watchdog.helper.protocol import MAX_REPLY, MAX_REQUEST
-from watchdog.helper.server import VERBS, Done, Verb
+from watchdog.helper.verbs import VERBS, Done, Verb
 from watchdog.model import Outcome, Rung
 
 

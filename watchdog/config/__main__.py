@@ -10,6 +10,7 @@ import argparse
 import json
 import pickle
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -63,11 +64,7 @@ def for_helper(path: Path) -> dict[str, Any]:
     config, tables = check_tables(path, Secrets.SKIP)
     services = {
         name: {
-            "unit": service.target.unit,
-            "pidfile": service.target.pidfile,
-            "restart_command": list(service.target.restart_command),
-            "also_restarts": list(service.target.also_restarts),
-            "capture": list(service.target.capture),
+            **asdict(service.target),
             "budget": {
                 "nudge": _budget(service.policy.budget.nudge),
                 "restart": _budget(service.policy.budget.restart),

@@ -65,6 +65,14 @@ def unit(place: Place, text: str) -> bool:
     return False
 
 
+NAMED_BY = {  # what a service can be named by, each with an example
+    "unit": 'unit = "NAME.service"',
+    "pidfile": 'pidfile = "/run/NAME.pid"',
+    "process": 'process = { exe = "/usr/sbin/NAME" }',
+    "cgroup": 'cgroup = "/machine.slice/NAME.scope"',
+}
+
+
 def command(place: Place, argv: tuple[str, ...]) -> None:
     """The argv of a command that root runs."""
     if argv and not argv[0].startswith("/"):
@@ -83,11 +91,12 @@ def path(place: Place, text: str) -> None:
 
 
 def target(place: Place, value: Target, bad: Collection[str]) -> None:
-    """Who is guarded, and how restarted."""
-    if value.unit is not None and value.pidfile is not None:
-        place.error("unit and pidfile are both set; keep the one that tells which process to guard")
-    elif value.unit is None and value.pidfile is None and not {"unit", "pidfile"} & set(bad):
-        place.error('does not say what to guard; give unit = "NAME.service" or pidfile = "/run/NAME.pid"')
+    """Who is guarded, and how restarted and nudged."""
+    named = [key for key in NAMED_BY if getattr(value, key) is not None]
+    if len(named) > 1:
+        place.error(f"{' and '.join(named)} are set; keep the one that tells which process to guard")
+    elif not named and not set(NAMED_BY) & set(bad):
+        place.error(f"does not say what to guard; give one of {', '.join(NAMED_BY.values())}")
     if value.unit is not None and unit(place.at("unit"), value.unit):
         if not value.unit.endswith(".service"):
             place.at("unit").error(f"{quoted(value.unit)} has no process to guard; name a .service")
@@ -95,12 +104,28 @@ def target(place: Place, value: Target, bad: Collection[str]) -> None:
             place.at("unit").error(f"{quoted(value.unit)} is never touched; the host, or this watchdog, stands on it")
     if value.pidfile is not None:
         path(place.at("pidfile"), value.pidfile)
+    if value.process is not None:
+        path(place.at("process", "exe"), value.process.exe)
+    if value.cgroup is not None:
+        cgroup(place.at("cgroup"), value.cgroup)
     command(place.at("restart_command"), value.restart_command)
     command(place.at("capture"), value.capture)
     for index, other in enumerate(value.also_restarts):
         unit(place.at("also_restarts", index), other)
-    if value.also_restarts and value.pidfile is not None:
+    if value.also_restarts and value.unit is None:
         place.at("also_restarts").error("goes with a unit; a restart_command restarts what it restarts")
+    methods = value.nudge.methods
+    if not methods or len(set(methods)) < len(methods):
+        place.at("nudge", "methods").error('names each method once, in the order to try; give ["ptrace", "freeze"]')
+
+
+def cgroup(place: Place, text: str) -> None:
+    """A path below the mount point of cgroup v2, as /proc/PID/cgroup shows it."""
+    parts = text.split("/")
+    if not text.startswith("/") or len(parts) < 2 or not all(parts[1:]) or {".", ".."} & set(parts):
+        place.error(f'{quoted(text)} is no cgroup; write it as /proc/PID/cgroup does: "/machine.slice/NAME.scope"')
+    elif "\0" in text:
+        place.error("holds a NUL character; no path does")
 
 
 def policy(place: Place, value: Policy, bad: Collection[str]) -> None:

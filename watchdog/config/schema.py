@@ -32,7 +32,7 @@ def schema() -> Schema:
         },
         required=["probe"],
     )
-    service["oneOf"] = [{"required": ["unit"]}, {"required": ["pidfile"]}]
+    service["oneOf"] = [{"required": [key]} for key in rules.NAMED_BY]
     whole = _table(
         properties={
             **_shape(General, definitions)["properties"],

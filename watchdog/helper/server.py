@@ -1,10 +1,11 @@
 """The helper's loop: it takes requests from its one peer and has each done by a worker.
 
-Rules: what root does is the table `VERBS`, and nothing else. The loop itself waits for nothing but its poll: what may
-hang (the config's child, the ledger's fsync, every verb) happens in a worker with a deadline, so that several services
-are served at once; for one service there is never a second action beside the first, nor a second reading. A request
-goes this way, and is answered where it ends: config fresh, service known, process the one that was meant, budget spent,
-ledger on the disk, verb done. A reading changes nothing and spends nothing; it may go on beside an action.
+Rules: what root does is the table of `verbs.py`, and nothing else. The loop itself waits for nothing but its poll: what
+may hang (the config's child, the ledger's fsync, every verb) happens in a worker with a deadline, so that several
+services are served at once; for one service there is never a second action beside the first, nor a second reading. A
+request goes this way, and is answered where it ends: config fresh, service known, process the one that was meant,
+budget spent, ledger on the disk, verb done. A reading changes nothing and spends nothing, and may go on beside an
+action.
 """
 
 from __future__ import annotations
@@ -15,110 +16,24 @@ import select
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
-import watchdog
-from watchdog.evidence.epollfd import with_copies
-from watchdog.evidence.procfs import sample
-from watchdog.evidence.rights import may_ptrace, yama_scope
 from watchdog.helper.account import Account
 from watchdog.helper.crew import Crew
 from watchdog.helper.ledger import LedgerUnreadable, Use
-from watchdog.helper.nudge import nudge
-from watchdog.helper.protocol import MAX_REQUEST, Lines, Nonsense, Reply, Request, encode_reply, parse_request, plain
+from watchdog.helper.protocol import MAX_REQUEST, Lines, Nonsense, Reply, Request, encode_reply, parse_request
 from watchdog.helper.services import LOAD_TIMEOUT, ConfigBad, Load, Services
+from watchdog.helper.verbs import VERBS, Done, Verb, refused
 from watchdog.helper.worker import Ending
-from watchdog.model import Budget, Outcome, Performed, Rung
-from watchdog.target import Gone, NeverATarget, Refusal, Target, check_alive, check_allowed, processes
+from watchdog.model import Budget, Outcome, Rung
+from watchdog.target import Refusal, Target, check_alive, check_allowed
 
 CHUNK = 4096  # bytes read at once: no more replies than they ask for can be owed to a peer that does not read
 MAX_JOBS = 256
 
 _libc = ctypes.CDLL(None)
 NOTHING = Target()
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What a verb came to."""
-
-    outcome: Outcome
-    reason: str
-    detail: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class Verb:
-    """What a verb does, in a worker, and for how many seconds at most.
-
-    With a `rung` it acts on a service of the config, within the budget; `stored`: never without its use on the disk.
-    With `reads` it reads of one. With neither it is about no service.
-    """
-
-    act: Callable[[Target, Request, frozenset[int]], Done]
-    timeout: float
-    rung: Rung | None = None
-    stored: bool = False
-    reads: bool = False
-
-
-def _hello(_target: Target, _request: Request, _never: frozenset[int]) -> Done:
-    detail = {
-        "version": watchdog.__version__,
-        "uid": os.geteuid(),
-        "cap_sys_ptrace": may_ptrace(),
-        "yama_ptrace_scope": yama_scope(),
-    }
-    return Done(Outcome.DONE, "", detail)
-
-
-def _examine(target: Target, request: Request, never: frozenset[int]) -> Done:
-    if request.epoch is None:
-        raise Gone("there is no process to examine")
-    if request.pid in never:
-        raise NeverATarget("it is never touched")
-    found = sample([epoch for epoch in processes(target, request.epoch) if epoch.pid not in never])
-    if not found.processes:
-        raise Gone(f"process {request.pid} has ended")
-    return Done(Outcome.DONE, "", plain(with_copies(found) if request.copy else found))
-
-
-def _nudge(target: Target, request: Request, never: frozenset[int]) -> Done:
-    if request.epoch is None:
-        raise Gone("there is no process to nudge")
-    return _told(nudge(processes(target, request.epoch), never).performed())
-
-
-def _capture(target: Target, request: Request, never: frozenset[int]) -> Done:
-    from watchdog.helper.capture import capture  # in the worker only, as below
-
-    if request.epoch is None:
-        raise Gone("there is no process to capture")
-    if request.pid in never:
-        raise NeverATarget("it is never touched")
-    return _told(capture(target, request.epoch))
-
-
-def _restart(target: Target, request: Request, _never: frozenset[int]) -> Done:
-    from watchdog.helper.restart import restart  # in the worker only: it brings D-Bus with it
-
-    return _told(restart(target, request.epoch))
-
-
-def _told(performed: Performed) -> Done:
-    return Done(performed.outcome, performed.reason, performed.detail)
-
-
-VERBS: Mapping[str, Verb] = {
-    "hello": Verb(_hello, timeout=1.0),
-    "examine": Verb(_examine, timeout=1.0, reads=True),
-    "nudge": Verb(_nudge, timeout=1.0, rung=Rung.NUDGE),
-    "capture": Verb(_capture, timeout=200.0, rung=Rung.CAPTURE, stored=True),
-    # It bounds itself by the unit's own TimeoutStopSec= and TimeoutStartSec=; this is for one that does not.
-    "restart": Verb(_restart, timeout=3600.0, rung=Rung.RESTART, stored=True),
-}
 
 
 @dataclass(slots=True)
@@ -256,7 +171,7 @@ class Server:
             else:
                 self._spend(job, job.verb.rung, guarded.budgets[job.verb.rung])
         except Refusal as refusal:
-            self._answer(job, _refused(refusal))
+            self._answer(job, refused(refusal))
 
     def _spend(self, job: Job, rung: Rung, budget: Budget) -> None:
         try:
@@ -284,7 +199,7 @@ class Server:
             try:
                 done = act(target, request, never)
             except Refusal as refusal:
-                done = _refused(refusal)
+                done = refused(refusal)
             return encode_reply(_reply(request, done)).decode()
 
         self._crew.start(work, job.verb.timeout, lambda ending: self._acted(job, ending))
@@ -307,8 +222,3 @@ class Server:
 
 def _reply(request: Request, done: Done) -> Reply:
     return Reply(request.id, done.outcome, done.reason, done.detail)
-
-
-def _refused(refusal: Refusal) -> Done:
-    outcome = Outcome.GONE if isinstance(refusal, Gone) else Outcome.REFUSED
-    return Done(outcome, str(refusal), {"refusal": type(refusal).__name__, "hint": refusal.hint})

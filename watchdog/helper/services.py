@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from watchdog.model import Budget, Rung
-from watchdog.target import Target
+from watchdog.model import Budget, Method, Rung
+from watchdog.target import Match, Nudging, Target
 
 LOAD_TIMEOUT = 20.0  # seconds; it needs half a second on an idle host
 RETRY = 5.0  # seconds until a bad config is read again: a file that it names may have been mended unseen
@@ -122,11 +122,18 @@ def _guarded(table: Mapping[str, Any]) -> Guarded:
     target = Target(
         unit=table["unit"],
         pidfile=table["pidfile"],
+        process=_match(table["process"]),
+        cgroup=table["cgroup"],
         restart_command=tuple(table["restart_command"]),
         also_restarts=tuple(table["also_restarts"]),
         capture=tuple(table["capture"]),
+        nudge=Nudging(methods=tuple(Method(word) for word in table["nudge"]["methods"])),
     )
     budgets = {
         Rung(rung): Budget(burst=int(b["burst"]), interval=float(b["interval"])) for rung, b in table["budget"].items()
     }
     return Guarded(target, budgets)
+
+
+def _match(table: Mapping[str, Any] | None) -> Match | None:
+    return Match(exe=table["exe"], args=tuple(table["args"]), user=table["user"]) if table is not None else None

@@ -1,0 +1,106 @@
+"""All that root does here: the table `VERBS`, and nothing else.
+
+Each verb is done in a worker (`worker.py`), so what it imports inside its function the resident helper does not carry.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import watchdog
+from watchdog.evidence.epollfd import with_copies
+from watchdog.evidence.procfs import sample
+from watchdog.evidence.rights import may_ptrace, yama_scope
+from watchdog.helper.nudge import nudge
+from watchdog.helper.protocol import Request, plain
+from watchdog.model import Outcome, Performed, Rung
+from watchdog.target import Gone, NeverATarget, Refusal, Target, processes
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What a verb came to."""
+
+    outcome: Outcome
+    reason: str
+    detail: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Verb:
+    """What a verb does, in a worker, and for how many seconds at most.
+
+    With a `rung` it acts on a service of the config, within the budget; `stored`: never without its use on the disk.
+    With `reads` it reads of one. With neither it is about no service.
+    """
+
+    act: Callable[[Target, Request, frozenset[int]], Done]
+    timeout: float
+    rung: Rung | None = None
+    stored: bool = False
+    reads: bool = False
+
+
+def _hello(_target: Target, _request: Request, _never: frozenset[int]) -> Done:
+    detail = {
+        "version": watchdog.__version__,
+        "uid": os.geteuid(),
+        "cap_sys_ptrace": may_ptrace(),
+        "yama_ptrace_scope": yama_scope(),
+    }
+    return Done(Outcome.DONE, "", detail)
+
+
+def _examine(target: Target, request: Request, never: frozenset[int]) -> Done:
+    if request.epoch is None:
+        raise Gone("there is no process to examine")
+    if request.pid in never:
+        raise NeverATarget("it is never touched")
+    found = sample([epoch for epoch in processes(target, request.epoch) if epoch.pid not in never])
+    if not found.processes:
+        raise Gone(f"process {request.pid} has ended")
+    return Done(Outcome.DONE, "", plain(with_copies(found) if request.copy else found))
+
+
+def _nudge(target: Target, request: Request, never: frozenset[int]) -> Done:
+    if request.epoch is None:
+        raise Gone("there is no process to nudge")
+    return _told(nudge(processes(target, request.epoch), never).performed())
+
+
+def _capture(target: Target, request: Request, never: frozenset[int]) -> Done:
+    from watchdog.helper.capture import capture  # in the worker only, as below
+
+    if request.epoch is None:
+        raise Gone("there is no process to capture")
+    if request.pid in never:
+        raise NeverATarget("it is never touched")
+    return _told(capture(target, request.epoch))
+
+
+def _restart(target: Target, request: Request, _never: frozenset[int]) -> Done:
+    from watchdog.helper.restart import restart  # in the worker only: it brings D-Bus with it
+
+    return _told(restart(target, request.epoch))
+
+
+def _told(performed: Performed) -> Done:
+    return Done(performed.outcome, performed.reason, performed.detail)
+
+
+VERBS: Mapping[str, Verb] = {
+    "hello": Verb(_hello, timeout=1.0),
+    "examine": Verb(_examine, timeout=1.0, reads=True),
+    "nudge": Verb(_nudge, timeout=1.0, rung=Rung.NUDGE),
+    "capture": Verb(_capture, timeout=200.0, rung=Rung.CAPTURE, stored=True),
+    # It bounds itself by the unit's own TimeoutStopSec= and TimeoutStartSec=; this is for one that does not.
+    "restart": Verb(_restart, timeout=3600.0, rung=Rung.RESTART, stored=True),
+}
+
+
+def refused(refusal: Refusal) -> Done:
+    outcome = Outcome.GONE if isinstance(refusal, Gone) else Outcome.REFUSED
+    return Done(outcome, str(refusal), {"refusal": type(refusal).__name__, "hint": refusal.hint})
