@@ -37,6 +37,7 @@ def ordered(order: str, *options: str) -> Callable[[Stage], AbstractContextManag
 
             def undo() -> None:
                 running.order("free 0")
+                running.wait_for("freed")  # the edge of a connection that comes before is lost to it, too
                 kicker(("127.0.0.1", running.tcp), LINE[0])()
                 kicker(str(running.unix), LINE[0])()
 

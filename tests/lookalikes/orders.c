@@ -130,6 +130,7 @@ static void set_free(long unused)
 	for (int i = 0; i < (one_epoll ? 1 : loop_count); i++)
 		arm(&loops[i], loops[i].tcp);
 	arm(&loops[0], unix_listener);
+	dprintf(1, "freed\n");
 }
 
 static const struct order ORDERS[] = {
