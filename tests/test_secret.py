@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from watchdog import secret
 from watchdog.secret import SecretUnreadable, forget, reveal
 from watchdog.settings import Secret
 
@@ -21,6 +22,44 @@ def test_a_credential_is_a_file_in_the_directory_of_credentials(
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "community").write_text("public\n")
     assert reveal(Secret(credential="community")) == "public"
+
+
+def test_a_file_of_the_directory_that_the_unit_loads_as_a_whole_is_a_credential_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "epoll-watchdog_community").write_text("of the directory\n")
+    assert reveal(Secret(credential="community")) == "of the directory"
+
+
+def test_a_credential_that_was_passed_by_its_own_name_comes_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "community").write_text("its own")
+    (tmp_path / "epoll-watchdog_community").write_text("of the directory")
+    assert reveal(Secret(credential="community")) == "its own"
+
+
+@pytest.mark.parametrize("directory", [None, ""])
+def test_who_runs_a_command_by_hand_reads_the_directory_himself(
+    directory: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secret, "CREDENTIALS", tmp_path)
+    monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+    if directory is not None:
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", directory)
+    (tmp_path / "community").write_text("public\n")
+    assert reveal(Secret(credential="community")) == "public"
+
+
+def test_a_unit_does_not_look_where_only_root_may(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(secret, "CREDENTIALS", tmp_path)
+    (tmp_path / "community").write_text("public")
+    (tmp_path / "passed").mkdir()
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path / "passed"))
+    with pytest.raises(SecretUnreadable, match="was not passed to the unit"):
+        reveal(Secret(credential="community"))
 
 
 def test_a_file_is_read_without_its_last_newline_only(tmp_path: Path) -> None:
@@ -53,15 +92,18 @@ def test_a_missing_variable_is_told_with_its_name() -> None:
         reveal(Secret(env="NOBODY_SETS_THIS"))
 
 
-def test_a_missing_credential_is_told_with_the_line_to_add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_credential_is_told_with_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
-    with pytest.raises(SecretUnreadable, match="LoadCredential=hook:/path"):
+    with pytest.raises(SecretUnreadable, match=r"put it into /etc/epoll-watchdog/credentials/hook .*and restart"):
         reveal(Secret(credential="hook"))
 
 
-def test_credentials_outside_a_unit_are_told_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_credential_missing_outside_a_unit_is_told_with_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(secret, "CREDENTIALS", tmp_path)
     monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
-    with pytest.raises(SecretUnreadable, match=r"\$CREDENTIALS_DIRECTORY is not set"):
+    with pytest.raises(SecretUnreadable, match=f'^the credential "hook": {tmp_path}/hook: No such file.*; put it into'):
         reveal(Secret(credential="hook"))
 
 

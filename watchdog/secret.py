@@ -1,5 +1,9 @@
 """Reads secrets from where the config says that they are kept.
 
+A credential NAME is a file that systemd hands to the unit, under its own name (LoadCredential=NAME:…) or under that of
+`CREDENTIALS`, the directory that our unit loads as a whole: its files come as "epoll-watchdog_NAME". Who runs a command
+by hand has neither, and reads that directory himself, if he may.
+
 Rules of this file: a value is never part of a message; it is read when first needed and kept until `forget` (at reload,
 when a rotated secret must be read anew). One newline at the end is no part of a secret: editors add it.
 
@@ -13,6 +17,8 @@ from pathlib import Path
 
 from watchdog.settings import Secret
 
+CREDENTIALS = Path("/etc/epoll-watchdog/credentials")
+LOADED_AS = "epoll-watchdog_"  # by LoadCredential=epoll-watchdog:/etc/epoll-watchdog/credentials
 MAX_BYTES = 1 << 20  # systemd's own limit for the credentials of a unit
 
 _known: dict[Secret, str] = {}
@@ -52,21 +58,21 @@ def _read(secret: Secret) -> str:
 
 
 def _credential(name: str) -> str:
-    directory = os.environ.get("CREDENTIALS_DIRECTORY")
-    if not directory:
-        raise SecretUnreadable(
-            f'the credential "{name}" was not passed: $CREDENTIALS_DIRECTORY is not set; '
-            f"add LoadCredential={name}:/path/of/the/secret to the unit, or use {{ file = … }}"
-        )
-    return _content(Path(directory, name), f"add LoadCredential={name}:/path/of/the/secret to the unit")
+    hint = f"put it into {CREDENTIALS / name} (of root, mode 0600) and restart epoll-watchdog"
+    if not (directory := os.environ.get("CREDENTIALS_DIRECTORY")):
+        return _content(CREDENTIALS / name, hint, f'the credential "{name}": ')
+    for path in (Path(directory, name), Path(directory, LOADED_AS + name)):
+        if os.path.lexists(path):
+            return _content(path, hint)
+    raise SecretUnreadable(f'the credential "{name}" was not passed to the unit; {hint}')
 
 
-def _content(path: Path, hint: str) -> str:
+def _content(path: Path, hint: str, what: str = "") -> str:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        raise SecretUnreadable(f"{path}: {error.strerror}; {hint}") from None
+        raise SecretUnreadable(f"{what}{path}: {error.strerror}; {hint}") from None
     if len(data) > MAX_BYTES:
         raise SecretUnreadable(f"{path} is larger than 1 MiB: that is no secret")
     try:

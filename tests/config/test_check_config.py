@@ -81,7 +81,7 @@ def test_a_credential_that_a_unit_does_not_pass_is_an_error_within_it(tmp_path: 
     done = run(BAD / "secret_credential_not_passed.toml", CREDENTIALS_DIRECTORY=str(tmp_path))
 
     assert done.exit_code == 1
-    assert "add LoadCredential=token:" in done.stderr
+    assert "put it into /etc/epoll-watchdog/credentials/token (of root, mode 0600) and restart" in done.stderr
 
 
 def test_a_secret_file_that_cannot_be_read_is_an_error_at_a_terminal_too() -> None:
