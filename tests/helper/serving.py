@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.helper.victims import Victim
+from watchdog.helper.peers import Peers
 from watchdog.helper.protocol import Reply, Request, encode_request, parse_reply
 from watchdog.helper.server import Server
 from watchdog.helper.verbs import VERBS, Verb
@@ -66,9 +67,12 @@ def pidfile_service(directory: Path, name: str, pid: int, **more: Any) -> dict[s
     plain: dict[str, Any] = {
         "unit": None,
         "pidfile": str(pidfile),
+        "process": None,
+        "cgroup": None,
         "restart_command": [],
         "also_restarts": [],
         "capture": [],
+        "nudge": {"methods": ["ptrace"]},
     }
     return plain | {"budget": BUDGET} | more
 
@@ -97,7 +101,7 @@ def helper(
     if pid == 0:
         try:
             ours.close()
-            Server(theirs, str(config), str(ledger), lambda: json.loads(config.read_text()), verbs).serve()
+            Server(Peers.one(theirs), str(config), str(ledger), lambda: json.loads(config.read_text()), verbs).serve()
             os._exit(0)
         except BaseException:
             traceback.print_exc()

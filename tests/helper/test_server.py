@@ -249,14 +249,7 @@ def test_the_helper_is_never_its_own_target(tmp_path: Path) -> None:
 @pytest.mark.parametrize("unit", ["dbus.service", "init.scope", "epoll-watchdog.service", "systemd-journald.service"])
 @pytest.mark.parametrize("asked_for", ["examine", "nudge", "capture", "restart"])
 def test_what_the_host_stands_on_is_never_touched(tmp_path: Path, unit: str, asked_for: str) -> None:
-    service: dict[str, object] = {
-        "unit": unit,
-        "pidfile": None,
-        "restart_command": [],
-        "also_restarts": [],
-        "capture": [],
-        "budget": BUDGET,
-    }
+    service = pidfile_service(tmp_path, "a", 1) | {"unit": unit, "pidfile": None}
     with helper(tmp_path, {"a": service}) as asked:
         reply = asked.call(asked_for, "a")
     assert (reply.outcome, reply.detail["refusal"]) == (Outcome.REFUSED, "NeverATarget")

@@ -50,6 +50,17 @@ class Account:
         if self._ledger is not None:
             self._ledger.refund(service, rung, use)
 
+    @property
+    def behind(self) -> bool:
+        """Whether the file, as far as is known, tells of fewer uses than memory: its last write failed or hangs."""
+        return bool(self._error)
+
+    def catch_up(self) -> None:
+        """Try again to write what could not be written."""
+        if self._error and not self._writing:
+            self._waiting.append(lambda _error: None)
+            self.store()
+
     def store(self) -> None:
         """Begin to write for all that wait, unless a write is under way: its end begins the next."""
         if self._ledger is None or self._writing or not self._waiting:

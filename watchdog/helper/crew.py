@@ -31,6 +31,11 @@ class Crew:
         self._then[worker] = then
         return worker
 
+    @property
+    def busy(self) -> bool:
+        """Whether anybody is at work, or was and is not gone yet."""
+        return bool(self._then or self._unborn or self._ending)
+
     def pipes(self) -> list[int]:
         """What to poll."""
         return [worker.pipe for worker in self._then]

@@ -1,11 +1,11 @@
-"""The helper's loop: it takes requests from its one peer and has each done by a worker.
+"""The helper's loop: it takes requests from its peers and has each done by a worker.
 
 Rules: what root does is the table of `verbs.py`, and nothing else. The loop itself waits for nothing but its poll: what
 may hang (the config's child, the ledger's fsync, every verb) happens in a worker with a deadline, so that several
-services are served at once; for one service there is never a second action beside the first, nor a second reading. A
-request goes this way, and is answered where it ends: config fresh, service known, process the one that was meant,
-budget spent, ledger on the disk, verb done. A reading changes nothing and spends nothing, and may go on beside an
-action.
+services are served at once; for one service there is never a second action beside the first, nor a second reading,
+whoever asks for it. What a peer asked for that has gone is done to its end. A request goes this way, and is answered
+where it ends: config fresh, service known, process the one that was meant, budget spent, ledger on the disk, verb done.
+A reading changes nothing and spends nothing, and may go on beside an action.
 """
 
 from __future__ import annotations
@@ -13,24 +13,25 @@ from __future__ import annotations
 import ctypes
 import os
 import select
-import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 
 from watchdog.helper.account import Account
 from watchdog.helper.crew import Crew
 from watchdog.helper.ledger import LedgerUnreadable, Use
-from watchdog.helper.protocol import MAX_REQUEST, Lines, Nonsense, Reply, Request, encode_reply, parse_request
+from watchdog.helper.peers import Peer, Peers
+from watchdog.helper.protocol import Nonsense, Reply, Request, encode_reply, parse_request
 from watchdog.helper.services import LOAD_TIMEOUT, ConfigBad, Load, Services
 from watchdog.helper.verbs import VERBS, Done, Verb, refused
 from watchdog.helper.worker import Ending
 from watchdog.model import Budget, Outcome, Rung
 from watchdog.target import Refusal, Target, check_alive, check_allowed
 
-CHUNK = 4096  # bytes read at once: no more replies than they ask for can be owed to a peer that does not read
 MAX_JOBS = 256
+MAX_JOBS_OF_ONE = 192  # of one peer, so that it can't take all
+MAX_OWED = 4 << 20  # bytes; a peer that has left so much unread gets no readings
 
 _libc = ctypes.CDLL(None)
 NOTHING = Target()
@@ -40,23 +41,24 @@ NOTHING = Target()
 class Job:
     """One request on its way."""
 
+    peer: Peer
     request: Request
     verb: Verb
     target: Target = NOTHING
 
     @property
-    def key(self) -> tuple[str, bool]:
-        """Of which there is one at a time: the service's action, or its reading."""
+    def key(self) -> Hashable:
+        """Of which there is one at a time: the service's action, or its reading; what is of no service, for a peer."""
+        if self.verb.rung is None and not self.verb.reads:
+            return self.peer, self.request.verb
         return self.request.service, self.verb.reads
 
 
 class Server:
-    """Serves one peer until it goes away. `load` reads the config, in a worker (`services.load_with_child`)."""
+    """Serves its peers. `load` reads the config, in a worker (`services.load_with_child`)."""
 
-    def __init__(
-        self, peer: socket.socket, config: str, ledger: str, load: Load, verbs: Mapping[str, Verb] = VERBS
-    ) -> None:
-        self._peer = peer
+    def __init__(self, peers: Peers, config: str, ledger: str, load: Load, verbs: Mapping[str, Verb] = VERBS) -> None:
+        self._peers = peers
         self._load = load
         self._verbs = verbs
         self._never = frozenset({1, os.getpid(), os.getppid()})
@@ -65,62 +67,61 @@ class Server:
         self._services = Services(config)
         self._loading = False
         self._waiting: list[Job] = []  # for the config
-        self._jobs: dict[tuple[str, bool], Job] = {}
-        self._lines = Lines(MAX_REQUEST)
-        self._owed = bytearray()
+        self._jobs: dict[Hashable, Job] = {}
 
     def serve(self) -> None:
-        """Until the peer closes; the workers end with it."""
-        self._peer.setblocking(False)
+        """Until nobody needs it any more; its workers end with it."""
         self._refresh()
-        while True:
+        while (left := self._peers.left(self._busy())) != 0 or not self._may_forget():
             poll = select.poll()
-            poll.register(self._peer, select.POLLOUT if self._owed else select.POLLIN)
+            waits = [left, self._peers.register(poll), self._crew.due()]
             for pipe in self._crew.pipes():
                 poll.register(pipe, select.POLLIN)
-            due = self._crew.due()
-            ready = {file for file, _ in poll.poll(None if due is None else due * 1000 + 1)}
-            self._crew.attend(ready)
-            if self._peer.fileno() in ready and not self._exchange():
-                break
+            due = min((seconds for seconds in waits if seconds is not None), default=None)
+            ready = dict(poll.poll(None if due is None else due * 1000 + 1))
+            self._crew.attend(set(ready))
+            for peer, line in self._peers.exchange(ready):
+                self._take(peer, line)
         self._crew.dismiss()
 
-    def _exchange(self) -> bool:
-        """Write what is owed, or read what is asked; a peer that reads no replies is not read from. False: it left."""
-        try:
-            if self._owed:
-                del self._owed[: self._peer.send(self._owed)]
-                return True
-            data = self._peer.recv(CHUNK)
-        except BlockingIOError:
+    def _busy(self) -> bool:
+        return bool(self._jobs) or self._crew.busy
+
+    def _may_forget(self) -> bool:
+        """Whether the next helper will know what this one did. Else it stays: to forget a use is to grant another."""
+        if not self._peers.come_and_go or not self._account.behind:
             return True
-        except OSError:
-            return False
-        for line in self._lines.feed(data):
-            self._take(line)
-        return bool(data)
+        self._peers.stay()
+        self._account.catch_up()
+        return False
 
     # --- the way of a request -----------------------------------------------------------------------------------------
 
-    def _take(self, line: bytes | None) -> None:
+    def _take(self, peer: Peer, line: bytes | None) -> None:
         try:
             request = parse_request(line)
             verb = self._verbs.get(request.verb)
             if verb is None:
                 raise Nonsense(f"unknown verb {request.verb[:40]!r}; known: {', '.join(self._verbs)}", request.id)
         except Nonsense as nonsense:
-            self._owe(Reply(nonsense.id, Outcome.REFUSED, f"not understood: {nonsense}"))
+            peer.owe(encode_reply(Reply(nonsense.id, Outcome.REFUSED, f"not understood: {nonsense}")))
             return
-        job = Job(request, verb)
+        job = Job(peer, request, verb)
         if other := self._jobs.get(job.key):
             article = "an" if other.verb.reads else "a"
-            reason = f"{article} {other.request.verb} of {request.service[:100]!r} is under way"
-            self._owe(Reply(request.id, Outcome.REFUSED, reason))
+            of = f" of {request.service[:100]!r}" if request.service else ""
+            self._refuse(job, f"{article} {other.request.verb}{of} is under way")
         elif len(self._jobs) >= MAX_JOBS:
-            self._owe(Reply(request.id, Outcome.REFUSED, f"{MAX_JOBS} requests are under way"))
+            self._refuse(job, f"{MAX_JOBS} requests are under way")
+        elif peer.under_way >= MAX_JOBS_OF_ONE:
+            self._refuse(job, f"{MAX_JOBS_OF_ONE} requests of yours are under way")
         else:
             self._jobs[job.key] = job
+            peer.under_way += 1
             self._admit(job)
+
+    def _refuse(self, job: Job, reason: str) -> None:
+        job.peer.owe(encode_reply(Reply(job.request.id, Outcome.REFUSED, reason)))
 
     def _admit(self, job: Job) -> None:
         if job.verb.rung is None and not job.verb.reads:
@@ -193,7 +194,8 @@ class Server:
             self._act(job)
 
     def _act(self, job: Job) -> None:
-        act, target, request, never = job.verb.act, job.target, job.request, self._never
+        act, target, request = job.verb.act, job.target, job.request
+        never = self._never | self._peers.pids()
 
         def work() -> str:
             try:
@@ -208,16 +210,19 @@ class Server:
         if ending.error:
             outcome = Outcome.TIMED_OUT if ending.overran else Outcome.FAILED
             self._answer(job, Done(outcome, ending.error, {}))
-        else:
-            del self._jobs[job.key]
-            self._owed += ending.value.encode()  # as the worker wrote it: values made of it would cost us their memory
+        elif job.verb.reads and job.peer.owed > MAX_OWED:
+            reason = f"{job.peer.owed} bytes of earlier replies are unread, so there is no room for this one"
+            self._answer(job, Done(Outcome.FAILED, reason, {}))
+        else:  # as the worker wrote it: values made of it would cost us their memory
+            self._end(job, ending.value.encode())
 
     def _answer(self, job: Job, done: Done) -> None:
-        del self._jobs[job.key]
-        self._owe(_reply(job.request, done))
+        self._end(job, encode_reply(_reply(job.request, done)))
 
-    def _owe(self, reply: Reply) -> None:
-        self._owed += encode_reply(reply)
+    def _end(self, job: Job, line: bytes) -> None:
+        del self._jobs[job.key]
+        job.peer.under_way -= 1
+        job.peer.owe(line)
 
 
 def _reply(request: Request, done: Done) -> Reply:

@@ -1,21 +1,21 @@
 """The services that the helper may touch: those of the config, read by itself, and no others.
 
 Rules: the config is validated by the same child that the brain asks (`python -m watchdog.config PATH --for-helper`), so
-that pydantic is never loaded here; as root only files that nobody but root can write are believed; a change of any file
-that was read, or of conf.d, makes it stale; a config that is bad leaves the old one in force.
+that pydantic is never loaded here; as root only files that nobody but root could have put there are believed (`trust`);
+a change of any file that was read, or of conf.d, makes it stale; a config that is bad leaves the old one in force.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import stat
 import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from watchdog.helper import trust
 from watchdog.model import Budget, Method, Rung
 from watchdog.target import Match, Nudging, Target
 
@@ -107,15 +107,13 @@ def _stamp_before(path: str, began: float) -> tuple[int, ...] | None:
 
 
 def _check_owner(path: str) -> None:
-    """Raises `ConfigBad` where root would obey a file that others can write."""
+    """Raises `ConfigBad` where root would obey a file that others could have put there."""
     if os.geteuid() != 0:
         return
     try:
-        status = os.stat(path)
-    except FileNotFoundError:
-        return
-    if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ConfigBad(f"{path} can be written by others than root: chown root {path} && chmod go-w {path}")
+        trust.check(path)
+    except trust.Untrusted as untrusted:
+        raise ConfigBad(str(untrusted)) from None
 
 
 def _guarded(table: Mapping[str, Any]) -> Guarded:
