@@ -381,7 +381,7 @@ async def test_a_helper_that_dies_at_once_is_started_again_after_longer_and_long
     assert pauses == [2, 4, 8, 16, 32, 60, 60]
     assert (tmp_path / "starts").read_text().count("started") == 8
     assert [record.levelname for record in caplog.records] == ["WARNING"]
-    assert "the helper ended (status 3); started again in 2 s" in caplog.text
+    assert "the helper ended (status 3); it is started again in 2 s" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -409,7 +409,7 @@ async def test_a_helper_that_has_lived_ends_the_streak(
     await hands.perform("a", action(None))
     pauses = [await again_in(hands, clock)]
     clock.now += 4
-    hands._start()
+    hands._open()
     clock.now += 2
     await hands.perform("a", action(None))  # this one had lived; the next has not
     await hands.perform("a", action(None))

@@ -62,8 +62,9 @@ class Post:
 class Daemon:
     """One run of the daemon, from a valid config to SIGTERM."""
 
-    def __init__(self, path: Path, config: Config) -> None:
+    def __init__(self, path: Path, config: Config, helper: Path | None = None) -> None:
         self._path = path
+        self._helper = helper
         self._config = config
         self._clock = Clock()
         self._metrics = Metrics()
@@ -90,7 +91,8 @@ class Daemon:
         loop = asyncio.get_running_loop()
         _make(self._config.state_directory)
         self._server = await serve(self._board, self._config.http.listen)
-        self._hands = await Hands.spawn(self._path, self._config.state_directory / LEDGER)
+        ledger = self._config.state_directory / LEDGER
+        self._hands = await (Hands.connect(self._helper) if self._helper else Hands.spawn(self._path, ledger))
         with contextlib.suppress(TimeoutError):  # else the first healthy rounds could not read their baselines
             await asyncio.wait_for(self._hands.ready(), HELPER_WITHIN)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -271,14 +273,14 @@ def _prepare(config: Config) -> None:
             PROBES[probe.type].prepare(probe.settings)
 
 
-def run(path: Path, config: Config) -> None:
-    """Run the daemon with a checked config until SIGTERM."""
+def run(path: Path, config: Config, helper: Path | None = None) -> None:
+    """Run the daemon with a checked config until SIGTERM; with the helper at that socket, or with one of its own."""
     _prepare(config)
     for warning in config.warnings:
         log.warning("%s", warning)
 
     async def main() -> None:
-        await Daemon(path, config).run()
+        await Daemon(path, config, helper).run()
 
     with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.PollSelector())) as runner:
         runner.run(main())

@@ -1,23 +1,19 @@
-"""The brain's end of the helper: it starts it, asks it for remedies, and starts it again when it has died.
+"""The brain's end of the helper: it asks it for remedies and evidence, and reaches for it again when it has gone.
 
 Rules: `perform` never raises; a helper that is dead, silent or talks nonsense is an outcome like any other, told in one
 line. Requests of several services share the one connection and are joined to their replies by id. Nothing is asked
 twice: whether a request that got no reply was done, only the service itself can tell. A helper that does not keep its
-own deadlines is killed, which harms no service, and the next request starts a fresh one: at once if the last one had
-lived, else after a pause, for each start costs half a second of CPU.
+own deadlines is parted with, and the next request opens a fresh connection: at once if the last one had lived, else
+after a pause, for each start of a helper costs half a second of CPU. How it is reached, and ended, `link` knows.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import itertools
 import logging
 import math
-import os
-import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
@@ -26,6 +22,7 @@ from pathlib import Path
 import msgspec
 
 from watchdog.helper.protocol import MAX_REPLY, Lines, Nonsense, Reply, Request, encode_request, parse_reply
+from watchdog.link import Child, Link, Socket, Unreachable
 from watchdog.model import Action, Epoch, Outcome, Performed, Rung
 from watchdog.reading import Lack, Sample
 
@@ -34,43 +31,48 @@ from watchdog.reading import Lack, Sample
 PATIENCE: Mapping[str, float] = {"hello": 5.0, "examine": 1.2, "nudge": 24.0, "capture": 224.0, "restart": 3624.0}
 READY_WITHIN = 24.0  # seconds for the config to be read
 PROCESSES = "the service's processes"
-CLOSE_TIMEOUT = 0.5  # seconds for the helper to end by itself
-YOUNG = 2.0  # seconds; a helper that is at its end so soon has not lived
-PAUSE, MAX_PAUSE = 2.0, 60.0  # seconds before another start, doubled from each helper that has not lived to the next
+YOUNG = 2.0  # seconds; a connection that is at its end so soon has not lived
+PAUSE, MAX_PAUSE = 2.0, 60.0  # seconds before another one, doubled from each that has not lived to the next
 
 logger = logging.getLogger(__name__)
 
 
 class Hands:
-    """The helper as a child of the daemon. `spawn` starts it; all methods are for one event loop."""
+    """The helper, through one connection. `spawn` or `connect` opens it; all methods are for one event loop."""
 
-    def __init__(self, config: Path, ledger: Path, command: tuple[str, ...]) -> None:
-        self._command = (*command, "--config", str(config), "--ledger", str(ledger))
+    def __init__(self, link: Link) -> None:
+        self._link = link
         self._ids = itertools.count(1)
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
-        self._process: subprocess.Popen[bytes] | None = None
         self._peer: socket.socket | None = None
         self._lines = Lines(MAX_REPLY)
         self._failed = ""  # why there is no helper
-        self._started = 0.0  # time.monotonic, as the next
+        self._opened = 0.0  # time.monotonic, as the next
         self._answered = False
         self._not_before = 0.0
-        self._pause = 0.0  # the last; 0 where the last helper had lived
+        self._pause = 0.0  # the last; 0 where the last connection had lived
         self._closed = False
 
     @classmethod
     async def spawn(
         cls, config: Path, ledger: Path, command: tuple[str, ...] = (sys.executable, "-P", "-m", "watchdog.helper")
     ) -> Hands:
-        """Start the helper; what goes wrong with it, now or later, is told by the next `perform`."""
-        hands = cls(config, ledger, command)
-        hands._start()
+        """Start a helper of our own; what goes wrong with it, now or later, is told by the next `perform`."""
+        hands = cls(Child((*command, "--config", str(config), "--ledger", str(ledger))))
+        hands._open()
+        return hands
+
+    @classmethod
+    async def connect(cls, path: Path) -> Hands:
+        """Connect to the helper that is started for whoever comes to this socket; told likewise."""
+        hands = cls(Socket(path))
+        hands._open()
         return hands
 
     @property
     def pid(self) -> int | None:
-        """Of the helper; None while there is none."""
-        return self._process.pid if self._process else None
+        """Of a helper of our own; None while there is none."""
+        return self._link.pid
 
     async def perform(self, service: str, action: Action) -> Performed:
         """Have a remedy performed; its outcome. Never raises."""
@@ -102,32 +104,21 @@ class Hands:
         return await self._ask(Request(next(self._ids), "hello"))
 
     async def close(self) -> None:
-        """End the helper: at once where it does not end by itself."""
+        """Hang up, and end a helper of our own: at once where it does not end by itself."""
         self._closed = True
-        process = self._process
-        if process is None:
-            return
-        loop = asyncio.get_running_loop()
-        ended = asyncio.Event()
-        end = os.pidfd_open(process.pid)
-        loop.add_reader(end, ended.set)
-        try:
-            self._drop("the daemon is ending", kill=False)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), CLOSE_TIMEOUT)
-        finally:
-            loop.remove_reader(end)
-            os.close(end)
-            _kill(process)
+        self._failed = "the daemon is ending"
+        self._hang_up()
+        self._give_up(self._failed)
+        await self._link.close()
 
     # --- asking -------------------------------------------------------------------------------------------------------
 
     async def _ask(self, request: Request, patience: float | None = None) -> Reply:
         patience = PATIENCE[request.verb] if patience is None else patience
-        if self._process is not None and self._process.poll() is not None:
+        if self._peer is not None and _hung_up(self._peer):
             self._drop("")  # it has ended, and the loop has not heard of that yet
         if self._peer is None:
-            self._start()
+            self._open()
         if self._peer is None:
             return Reply(request.id, Outcome.FAILED, self._why_none())
         answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -139,7 +130,7 @@ class Hands:
             reason = f"the helper did not answer within {patience:g} s"
             if request.verb == "examine":  # nothing is lost, and the helper may be at work for another service
                 return Reply(request.id, Outcome.TIMED_OUT, reason)
-            self._drop(f"{reason}, so it was killed")
+            self._drop(f"{reason}, {self._link.given_up}")
             return Reply(request.id, Outcome.TIMED_OUT, reason)
         finally:
             self._waiting.pop(request.id, None)
@@ -151,7 +142,9 @@ class Hands:
         try:
             sent = self._peer.send(line)
         except OSError as error:
-            self._drop(f"the helper can't be written to: {error.strerror}")
+            self._readable()  # it may have told why
+            if self._peer is not None:
+                self._drop(f"the helper can't be written to: {error.strerror}")
         else:
             if sent < len(line):
                 self._drop("the helper does not read its requests")
@@ -170,94 +163,81 @@ class Hands:
             return
         try:
             for line in self._lines.feed(data):
-                self._take(parse_reply(line))
+                if self._peer is not None:
+                    self._take(parse_reply(line))
         except Nonsense as nonsense:
             self._drop(f"the helper talks nonsense: {nonsense}")
 
     def _take(self, reply: Reply) -> None:
-        if reply.id is None:
-            raise Nonsense(f"a reply to no request: {reply.reason[:200]}")
+        if reply.id is None:  # it was not let in, or has not understood us
+            self._drop(f"the helper refuses: {reply.reason[:200]}")
+            return
         self._answered = True
         answer = self._waiting.get(reply.id)
         if answer is not None and not answer.done():  # else it was given up, or its guard was cancelled
             answer.set_result(reply)
 
-    # --- the process --------------------------------------------------------------------------------------------------
+    # --- the connection -----------------------------------------------------------------------------------------------
 
-    def _start(self) -> None:
-        if self._closed:
-            self._failed = "the daemon is ending"
+    def _open(self) -> None:
+        if self._closed or time.monotonic() < self._not_before:
             return
-        if time.monotonic() < self._not_before:
+        self._opened, self._answered = time.monotonic(), False
+        try:
+            peer = self._link.open()
+        except Unreachable as why:
+            self._failed = str(why)
+            self._rest()
             return
-        self._started, self._answered = time.monotonic(), False
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [*self._command, "--fd", str(theirs.fileno())]
-            try:
-                # A session of its own: Ctrl-C in a terminal is for the daemon, which then ends the helper.
-                self._process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), start_new_session=True
-                )
-            except OSError as error:
-                ours.close()
-                self._failed = f"it can't be started: {error}"
-                self._rest()
-                return
-        ours.setblocking(False)
         self._lines = Lines(MAX_REPLY)
-        self._peer = ours
-        asyncio.get_running_loop().add_reader(ours, self._readable)
+        self._peer = peer
+        asyncio.get_running_loop().add_reader(peer, self._readable)
 
-    def _drop(self, reason: str, *, kill: bool = True) -> None:
+    def _drop(self, reason: str) -> None:
         """Part with this helper; whoever waits for it is told why (empty: it ended by itself)."""
-        peer, process, self._peer, self._process = self._peer, self._process, None, None
+        self._hang_up()
+        lived = time.monotonic() - self._opened >= YOUNG
+        parting = self._link.part(reason)
+        self._failed = parting.reason
+        self._give_up(parting.reason)
+        if lived or (self._answered and parting.excused):
+            self._pause = 0.0
+        else:
+            self._rest()
+
+    def _hang_up(self) -> None:
+        peer, self._peer = self._peer, None
         if peer is not None:
             asyncio.get_running_loop().remove_reader(peer)
             peer.close()
-        lived = time.monotonic() - self._started >= YOUNG
-        if process is not None and kill:
-            status = _kill(process) if reason else _end(process)
-            lived |= (
-                self._answered and not reason and status == -signal.SIGKILL
-            )  # it did its work, and somebody ended it
-            reason = reason or f"the helper ended ({f'signal {-status}' if status < 0 else f'status {status}'})"
-        self._failed = reason
+
+    def _give_up(self, reason: str) -> None:
         for number, answer in self._waiting.items():
             if not answer.done():
                 answer.set_result(Reply(number, Outcome.FAILED, f"{reason}; whether it was done is not known"))
-        if lived:
-            self._pause = 0.0
-        elif kill:
-            self._rest()
 
     def _rest(self) -> None:
-        """Start no other for a while; told once, until one has lived."""
+        """Open no other for a while; told once, until one has lived."""
         first = not self._pause
         self._pause = min(2 * self._pause or PAUSE, MAX_PAUSE)
         self._not_before = time.monotonic() + self._pause
         if first:
             again = f"in {PAUSE:g} s, and while that does not help, after pauses of up to {MAX_PAUSE:g} s"
             logger.warning(
-                "there is no helper, so no evidence and no remedy: %s; started again %s", self._failed, again
+                "there is no helper, so no evidence and no remedy: %s; %s %s", self._failed, self._link.again, again
             )
 
     def _why_none(self) -> str:
         left = self._not_before - time.monotonic()
-        again = f"; it is started again in {math.ceil(left)} s" if left > 0 and not self._closed else ""
+        again = f"; {self._link.again} in {math.ceil(left)} s" if left > 0 and not self._closed else ""
         return f"there is no helper: {self._failed}{again}"
 
 
-def _end(process: subprocess.Popen[bytes]) -> int:
-    """The status of one that has let go of its socket: its end is at hand."""
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.wait(0.1)
-    return _kill(process)
-
-
-def _kill(process: subprocess.Popen[bytes]) -> int:
-    """End it if it has not ended; its status. One that hangs in the kernel is not waited for."""
-    process.kill()
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        return process.wait(0.2)
-    return -signal.SIGKILL
+def _hung_up(peer: socket.socket) -> bool:
+    """Whether nothing more will come. What did come and is unread says that something may."""
+    try:
+        return not peer.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True

@@ -19,8 +19,18 @@ from watchdog.config import DEFAULT_FILE, ConfigInvalid, load
     show_default=True,
     help="The config; conf.d/*.toml beside it is read too.",
 )
+@click.option(
+    "--helper",
+    type=click.Path(path_type=Path),
+    help="The socket of epoll-watchdog-helper.socket. Without it, the helper is started as a child.",
+)
+@click.option(
+    "--helper",
+    type=click.Path(path_type=Path),
+    help="The socket of epoll-watchdog-helper.socket. Without it, the helper is started as a child.",
+)
 @click.option("--verbose", "-v", is_flag=True, help="Log more.")
-def command(path: Path, verbose: bool) -> None:
+def command(path: Path, helper: Path | None, verbose: bool) -> None:
     """Guard the services of a config, until SIGTERM.
 
     Nothing starts with a bad config: every error is told, and the exit code is 1. SIGHUP reads the config again; if the
@@ -31,7 +41,7 @@ def command(path: Path, verbose: bool) -> None:
 
     log.set_up(verbose=verbose)
     try:
-        daemon.run(path, load(path))
+        daemon.run(path, load(path), helper)
     except ConfigInvalid as error:
         click.echo(str(error), err=True)
         sys.exit(1)
