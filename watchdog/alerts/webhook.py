@@ -1,55 +1,42 @@
 """The channel `webhook`: a POST of JSON, signed as Standard Webhooks 1.0 says where a secret is set.
 
-Rules of this file: the URL, the secret and the headers are credentials, and show up in no error, log, metric or repr;
-so no error quotes what a library or the receiver wrote (both repeat URLs). A redirect is not followed: it would carry
-the message, and its signature, to somebody whom nobody named. Of the answer only the status counts; at most `ANSWER`
-bytes of its body are read.
+Rules of this file: the URL, the secret and the headers are credentials, and show up in no error, log, metric or repr
+(`outgoing.py` keeps this up in all that may go wrong on the way). Of the answer only the status counts.
 
 The body's fields are told in `body`; `VERSION` changes when one of them changes its meaning or goes.
 """
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
-import contextlib
 import hashlib
 import hmac
 import json
-import os
 import re
 import socket
-import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
-from watchdog import __version__
 from watchdog.alerts.delivery import Delivered, Failed
+from watchdog.alerts.outgoing import Sender, Undelivered, Unusable, check_url, value_of
 from watchdog.model import Severity
 from watchdog.secret import SecretUnreadable, reveal
-from watchdog.settings import Seconds, Secret, format_duration
+from watchdog.settings import Seconds, Secret
 
 if TYPE_CHECKING:
-    import aiohttp
-
     from watchdog.store import Letter
 
 VERSION = "1"
-ANSWER = 16384
+URL = "https://alerts.example.org/hook"
 RETRIED = frozenset({408, 425, 429})  # of the 4xx: too slow, too early, too many
 OWN_HEADERS = re.compile(
     r"(?i)content-(type|length|encoding)|transfer-encoding|host|connection|idempotency-key|webhook-.*"
 )
-
-
-class Unusable(ValueError):
-    """A setting can't be used. The text says which and why, and never its value."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,7 +54,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         if isinstance(self.url, str):
-            _check_url(self.url)
+            check_url(self.url, URL)
         if self.timeout <= 0:
             raise Unusable('timeout: must be longer than nothing, such as "10s"')
         for name, value in self.headers.items():
@@ -79,83 +66,39 @@ class Settings:
                 raise Unusable(f"headers: the value of {name} has a line break or another control character")
 
 
-def _check_url(url: str) -> None:
-    """Raises `Unusable`."""
-    try:
-        parts = urlsplit(url)
-        valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        valid = False
-    if not valid:
-        raise Unusable('url: must be like "https://alerts.example.org/hook" (the value is not shown, it is a secret)')
-
-
 def _is_header_value(value: str) -> bool:
     return not any((ord(char) < 32 and char != "\t") or ord(char) == 127 for char in value)
 
 
 class Webhook:
-    """One receiver. Its HTTP session is made at the first letter and lives until `close`."""
+    """One receiver."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._session: aiohttp.ClientSession | None = None
+        self._sender = Sender(settings.timeout, settings.ca_file)
         self._host = socket.gethostname()
 
     async def send(self, letter: Letter) -> Delivered | Failed:
         """One attempt. 2xx delivers; a time-out, a broken connection, 5xx, 408, 425 and 429 are worth another one."""
-        import aiohttp
-
+        settings = self._settings
         try:
-            return await self._post(letter)
-        except TimeoutError:
-            return Failed(retry=True, error=f"no answer within {format_duration(self._settings.timeout)}")
-        except (SecretUnreadable, Unusable) as error:
+            url = value_of(settings.url)
+            check_url(url, URL)
+            content = body(letter, self._host)
+            headers = {name: value_of(value) for name, value in settings.headers.items()}
+            headers |= {"Content-Type": "application/json", "Idempotency-Key": message_id(letter)}
+            if settings.secret is not None:
+                headers |= signature(reveal(settings.secret), message_id(letter), int(time.time()), content)
+            answer = await self._sender.post(url, content, headers)
+        except (Undelivered, SecretUnreadable, Unusable) as error:
             return Failed(retry=True, error=str(error))
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            return Failed(retry=True, error=_words(error))
+        except (OSError, ValueError) as error:  # whose text may quote what it was about
+            return Failed(retry=True, error=f"the request could not be made ({type(error).__name__})")
+        return _result(answer.status, answer.retry_after)
 
     async def close(self) -> None:
         """Close the session."""
-        if self._session is not None:
-            await self._session.close()
-            self._session = None
-
-    async def _post(self, letter: Letter) -> Delivered | Failed:
-        settings = self._settings
-        url = settings.url if isinstance(settings.url, str) else reveal(settings.url)
-        _check_url(url)
-        content = body(letter, self._host)
-        headers = {name: value if isinstance(value, str) else reveal(value) for name, value in settings.headers.items()}
-        headers |= {"Content-Type": "application/json", "Idempotency-Key": message_id(letter)}
-        if settings.secret is not None:
-            headers |= signature(reveal(settings.secret), message_id(letter), int(time.time()), content)
-        async with asyncio.timeout(settings.timeout):
-            response = await self._open().post(url, data=content, headers=headers, allow_redirects=False)
-        try:
-            with contextlib.suppress(Exception):  # only so that the receiver can end what it writes
-                async with asyncio.timeout(1.0):
-                    await response.content.read(ANSWER)
-            return _result(response.status, response.headers.get("Retry-After", ""))
-        finally:
-            response.close()
-
-    def _open(self) -> aiohttp.ClientSession:
-        import aiohttp
-
-        if self._session is None:
-            ca_file = self._settings.ca_file
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    force_close=True,  # messages are rare: a kept connection would only go stale
-                    ssl=ssl.create_default_context(cafile=ca_file) if ca_file is not None else True,
-                ),
-                headers={"User-Agent": f"epoll-watchdog/{__version__}"},
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=None),
-                auto_decompress=False,
-            )
-        return self._session
+        await self._sender.close()
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------
@@ -234,25 +177,3 @@ def _seconds(retry_after: str) -> float | None:
     if at.tzinfo is None:  # RFC 5322 writes "-0000" for it
         at = at.replace(tzinfo=UTC)
     return max(0.0, (at - datetime.now(UTC)).total_seconds())
-
-
-def _words(error: Exception) -> str:
-    """What went wrong in our own words: a library's may quote the URL."""
-    import aiohttp
-
-    match error:
-        case aiohttp.ClientConnectorCertificateError():
-            reason = getattr(error.certificate_error, "verify_message", "") or "wrong name"
-            return f"its certificate is not trusted: {reason}"
-        case aiohttp.ClientConnectorDNSError():
-            return "the name of its host could not be resolved"
-        case aiohttp.ClientSSLError():
-            return "the TLS handshake failed"
-        case aiohttp.ServerDisconnectedError():
-            return "it closed the connection without an answer"
-        case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError():
-            return "its answer is no HTTP"
-        case OSError():
-            return f"connection failed: {os.strerror(error.errno) if error.errno else 'unreachable'}"
-        case _:
-            return f"the request could not be made ({type(error).__name__})"
