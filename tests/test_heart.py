@@ -1,15 +1,24 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import logging
+import logging.handlers
 import os
+import queue
+import signal
 import socket
+import subprocess
+import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from watchdog.heart import PERIOD, Heart, notify, watchdog_interval
+from watchdog.heart import LOOK, PERIOD, STANDSTILL, Heart, notify, watchdog_interval
+from watchdog.messages import MESSAGES, Event
 
 
 @pytest.fixture
@@ -22,6 +31,15 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
         monkeypatch.setenv("WATCHDOG_USEC", "800000")
         monkeypatch.setenv("WATCHDOG_PID", str(os.getpid()))
         yield listening
+
+
+def said_by_now(systemd: socket.socket) -> list[bytes]:
+    """What waits to be read."""
+    said: list[bytes] = []
+    with contextlib.suppress(BlockingIOError):
+        while True:
+            said.append(systemd.recv(100, socket.MSG_DONTWAIT))
+    return said
 
 
 def test_systemd_is_told_line_by_line(systemd: socket.socket) -> None:
@@ -57,13 +75,7 @@ async def test_the_watchdog_is_not_fed_while_the_loop_is_blocked(systemd: socket
     beating = asyncio.create_task(heart.beat())
     await asyncio.to_thread(systemd.recv, 100)
     time.sleep(0.9)  # noqa: ASYNC251 - the loop is blocked, this is the fault itself
-    systemd.setblocking(False)
-    late = []
-    while True:
-        try:
-            late.append(systemd.recv(100))
-        except BlockingIOError:
-            break
+    late = said_by_now(systemd)
     beating.cancel()
     assert len(late) <= 1  # one that was due just after the last tick
 
@@ -97,3 +109,100 @@ async def test_the_lag_is_the_worst_of_the_last_second() -> None:
     assert overdue >= 0.2
     assert lags[1] < 0.2
     assert heart.lag >= 0.2
+
+
+# --- standstills ------------------------------------------------------------------------------------------------------
+
+Lines = queue.Queue[logging.LogRecord]
+
+
+@pytest.fixture
+def lines() -> Iterator[Lines]:
+    """What the heart logs, from whatever thread."""
+    told: Lines = queue.Queue()
+    handler = logging.handlers.QueueHandler(told)
+    heart = logging.getLogger("watchdog.heart")
+    heart.addHandler(handler)
+    yield told
+    heart.removeHandler(handler)
+
+
+def message_id(line: logging.LogRecord) -> str:
+    return str(vars(line)["MESSAGE_ID"])
+
+
+def keep_the_loop(until: threading.Event) -> None:
+    """What blocks the loop; its name is what the stacks must show."""
+    assert until.wait(30)
+
+
+async def test_the_stacks_of_a_loop_that_stands_still_are_told_once_and_then_how_long_it_lasted(lines: Lines) -> None:
+    counted: list[float] = []
+    beating = asyncio.create_task(Heart(lambda _: None, lambda: counted.append(time.monotonic())).beat())
+    await asyncio.sleep(0)
+    began = time.monotonic()
+    enough = threading.Event()
+    threading.Timer(STANDSTILL + 3 * LOOK, enough.set).start()  # a second look at it must tell nothing more
+    keep_the_loop(enough)
+    lasted = time.monotonic() - began
+    late = await asyncio.to_thread(lines.get, True, 10)
+    on_time = await asyncio.to_thread(lines.get, True, 10)
+    beating.cancel()
+    assert (late.levelname, message_id(late)) == ("ERROR", MESSAGES[Event.LOOP_LATE])
+    assert message_id(on_time) == MESSAGES[Event.LOOP_ON_TIME]
+    first, second = late.getMessage().splitlines()[1:3]
+    assert first == f"thread MainThread ({threading.get_native_id()}), which runs the loop:"
+    assert "threading.py:" in second
+    assert " in keep_the_loop\n" in late.getMessage()
+    told = float(on_time.getMessage().rpartition(" for ")[2].removesuffix(" s"))
+    assert told == pytest.approx(lasted, abs=2 * PERIOD)
+    [counted_at] = counted
+    assert STANDSTILL - 0.1 < counted_at - began < STANDSTILL + 2 * LOOK
+    assert lines.empty()
+
+
+async def test_a_loop_that_was_late_for_a_moment_is_not_told(lines: Lines) -> None:
+    beating = asyncio.create_task(Heart(lambda _: None).beat())
+    await asyncio.sleep(0)
+    time.sleep(STANDSTILL - 2 * PERIOD)  # noqa: ASYNC251 - the fault itself
+    await asyncio.sleep(2 * LOOK)
+    beating.cancel()
+    assert lines.empty()
+
+
+STOPPED = """
+import asyncio, logging, sys
+from watchdog.heart import Heart
+logging.basicConfig(stream=sys.stdout, format="%(MESSAGE_ID)s %(message)s")
+async def main():
+    beating = asyncio.create_task(Heart(lambda _: None).beat())
+    await asyncio.sleep(0.5)
+    print("beats", flush=True)
+    await beating
+asyncio.run(main())
+"""
+
+
+def test_a_process_that_was_stopped_has_no_loop_that_stands_still() -> None:
+    with subprocess.Popen([sys.executable, "-c", STOPPED], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "beats\n"
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(STANDSTILL + 2 * LOOK)  # it must miss that much
+        process.send_signal(signal.SIGCONT)
+        told = process.stdout.readline()
+        time.sleep(3 * LOOK)  # whatever more it would say, it has said by then
+        process.kill()
+        assert process.stdout.read() == ""
+    assert told.startswith(f"{MESSAGES[Event.STOOD_STILL]} the whole daemon stood still for ")
+
+
+async def test_a_loop_that_runs_again_is_told_to_systemd_at_the_next_look(systemd: socket.socket) -> None:
+    beating = asyncio.create_task(Heart(lambda _: None).beat())
+    await asyncio.to_thread(systemd.recv, 100)
+    time.sleep(0.9)  # noqa: ASYNC251 - as above
+    said_by_now(systemd)
+    began = time.monotonic()
+    await asyncio.to_thread(systemd.recv, 100)
+    beating.cancel()
+    assert time.monotonic() - began < 0.4 + PERIOD + 0.2  # a look and a tick

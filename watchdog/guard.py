@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Protocol
 
-from watchdog import ladder
+from watchdog import ladder, messages
 from watchdog.clock import Clock
 from watchdog.config import Service
 from watchdog.diagnosis import diagnose
@@ -124,6 +124,7 @@ class Guard:
         self._acted: float | None = None
         self._late_told: float | None = None
         self.next_round = 0.0
+        self.began = clock.now()
         self._ending = False
         self._unsaved = False  # the last commit failed: the next turn makes it good
 
@@ -173,7 +174,7 @@ class Guard:
                 try:
                     await self.turn()
                 except Exception:  # a fault of ours must not end the guarding, of this service or of others
-                    log.exception("service %s: a fault in the watchdog itself; the round is void", self.service.name)
+                    self._tell_fault("the round is void")
                     self.next_round = self._clock.now() + self.service.policy.interval
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._look.woken.wait(), max(0.0, self.next_round - self._clock.now()))
@@ -286,7 +287,12 @@ class Guard:
         try:
             outcome = await self._hands.perform(self.service.name, action)
         except Exception as error:  # else it would be pending for ever, and nothing else could be done
-            log.exception("service %s: a fault in the watchdog itself, in a %s", self.service.name, action.rung)
+            self._tell_fault(f"the {action.rung} failed")
             outcome = Performed(action.rung, Outcome.FAILED, f"a fault in the watchdog itself: {error}")
         self._acted = self._clock.now()
         return outcome
+
+    def _tell_fault(self, so: str) -> None:
+        name = self.service.name
+        fields = messages.of_event(messages.Event.FAULT, SERVICE=name)
+        log.exception("service %s: a fault in the watchdog itself; %s", name, so, extra=fields)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import faulthandler
 import logging
 import logging.handlers
 import os
@@ -20,9 +21,9 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
+from watchdog.messages import FIELDS, ID, of_record
 from watchdog.model import Record, Severity
 
-FIELDS = "WATCHDOG_"  # what our journal fields begin with
 ROOM = 1000  # lines that may wait
 LEVELS = {None: logging.INFO, Severity.INFO: logging.INFO, Severity.WARNING: logging.WARNING}
 COLOURS = {logging.WARNING: "33", logging.ERROR: "31", logging.CRITICAL: "1;31", logging.DEBUG: "2"}
@@ -33,19 +34,19 @@ _log = logging.getLogger("watchdog")
 
 
 def record(service: str, told: Record) -> None:
-    """One line for a record; the journal gets its service, incident, kind and verdict as fields."""
+    """One line for a record; the journal gets what people filter by as fields, and an id that the catalog explains."""
     level = LEVELS.get(told.severity, logging.CRITICAL)
-    fields = {"SERVICE": service, "KIND": told.kind}
-    if told.incident:
-        fields["INCIDENT"] = told.incident
-    if verdict := told.detail.get("verdict"):
-        fields["VERDICT"] = verdict
-    extra = {FIELDS + name: str(value) for name, value in fields.items()}
-    _log.log(level, "%s: %s: %s", service, told.kind, told.text, extra=extra)
+    _log.log(level, "%s: %s: %s", service, told.kind, told.text, extra=of_record(service, told), stacklevel=2)
 
 
 def set_up(*, verbose: bool = False) -> None:
-    """Log until the process ends, as `lines` does."""
+    """Log until the process ends, as `lines` does; and a signal that kills it leaves the stacks of all threads.
+
+    systemd's watchdog sends SIGABRT (systemd.service(5), WatchdogSec=): the interpreter then writes them to stderr
+    itself, without its lock, so also where a thread holds that and no code of ours can run.
+    """
+    with contextlib.suppress(OSError, ValueError, AttributeError, RuntimeError):  # a stderr that is no file, or closed
+        faulthandler.enable()
     until_exit = contextlib.ExitStack()
     until_exit.enter_context(lines(logging.DEBUG if verbose else logging.INFO))
     atexit.register(until_exit.close)
@@ -146,9 +147,12 @@ class _Journal(logging.Handler):
         self._send = send
 
     def emit(self, record: logging.LogRecord) -> None:
-        fields = {name: value for name, value in vars(record).items() if name.startswith(FIELDS)}
+        fields = {name: str(value) for name, value in vars(record).items() if name.startswith(FIELDS) or name == ID}
         self._send(
             self.format(record),
+            CODE_FILE=record.pathname,
+            CODE_LINE=record.lineno,
+            CODE_FUNC=record.funcName or "",
             PRIORITY=_priority(record.levelno),
             SYSLOG_IDENTIFIER="epoll-watchdog",
             LOGGER=record.name,
