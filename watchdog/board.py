@@ -17,15 +17,18 @@ from watchdog.config import Config, Service
 from watchdog.evidence.pressure import HostMeter, Meter
 from watchdog.guard import Guard
 from watchdog.heart import notify
+from watchdog.messages import Event, of_event
 from watchdog.metrics import Metrics
 from watchdog.model import Epoch, Host, Record, RestartOutlook, Verdict
 from watchdog.outlook import Outlooks
 from watchdog.reading import Advisory, Pressure
+from watchdog.settings import format_duration
 from watchdog.store import Letter, Store, StoreUnwritable
 from watchdog.views import disclosed, incident_view, service_view
 from watchdog.web.view import IncidentView, ServiceView, Unavailable
 
 HOLD_FILE = Path("/etc/epoll-watchdog/hold")
+FEW, AT_LEAST = 4, 30.0  # rounds that a guard may not come to before it is overdue; in seconds, at least
 logger = logging.getLogger(__name__)
 
 
@@ -171,9 +174,10 @@ class Board:
         fault = "" if error is None else str(error)
         self._metrics.store_writable(not fault)
         if fault and not self._store_fault:
-            logger.error("the state cannot be written, so restarts are refused and nudges go on: %s", fault)
+            text = "the state cannot be written, so restarts are refused and nudges go on: %s"
+            logger.error(text, fault, extra=of_event(Event.STORE_UNWRITABLE))
         elif self._store_fault and not fault:
-            logger.warning("the state can be written again")
+            logger.warning("the state can be written again", extra=of_event(Event.STORE_WRITABLE))
         self._store_fault = fault
 
     def _tell_status(self) -> None:
@@ -187,6 +191,23 @@ class Board:
         if status != self._status:
             self._status = status
             notify(f"STATUS={status}")
+
+    def ailing(self) -> str:
+        """What is wrong with the watchdog itself, in a clause, as its dead-man monitor hears it; empty: nothing.
+
+        A store that cannot be written is: restarts are refused, and alerts, which wait in it, may reach nobody.
+        """
+        if not self._beating():
+            return "its own loop lags"
+        if self._store_fault:
+            return f"its state cannot be written: {self._store_fault}"
+        now = self._clock.now()
+        for name, guard in self.guards.items():
+            looked = guard.seen.round.ended if guard.seen is not None else guard.began
+            idle = guard.state.pending is None  # else it waits for a remedy, which the helper's deadlines end
+            if idle and now - looked > max(FEW * guard.service.policy.interval, AT_LEAST):
+                return f"service {name} was not looked at for {format_duration(now - looked)}"
+        return ""
 
     # --- web.view.View ------------------------------------------------------------------------------------------------
 

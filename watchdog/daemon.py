@@ -28,6 +28,7 @@ from watchdog.alerts.delivery import Courier
 from watchdog.board import Board
 from watchdog.clock import Clock
 from watchdog.config import Channel, Config, ConfigInvalid, Service
+from watchdog.deadman import DeadMan, Ping
 from watchdog.evidence import kernel
 from watchdog.evidence.sockdiag import SockDiag
 from watchdog.examiner import Examiner
@@ -35,6 +36,7 @@ from watchdog.guard import Guard
 from watchdog.hands import Hands
 from watchdog.heart import Heart, notify
 from watchdog.look import Look, listeners
+from watchdog.messages import Event, of_event
 from watchdog.metrics import Metrics
 from watchdog.model import State
 from watchdog.outlook import Outlooks
@@ -68,7 +70,7 @@ class Daemon:
         self._config = config
         self._clock = Clock()
         self._metrics = Metrics()
-        self._heart = Heart(self._ticked)
+        self._heart = Heart(self._ticked, self._metrics.loop_late)
         self._store = Store(config.state_directory, self._clock)
         self._board = Board(config, self._store, self._clock, self._metrics, lambda: self._heart.beating)
         self._board.lag = lambda: self._heart.lag
@@ -79,6 +81,7 @@ class Daemon:
         self._tripwire = Tripwire(self._board.guards, self._diag, self._clock, self._metrics.queues)
         self._posts: dict[str, Post] = {}
         self._couriers: dict[str, tuple[Courier, asyncio.Task[None]]] = {}
+        self._dead_man: tuple[DeadMan, asyncio.Task[None]] | None = None
         self._exit_code = 0
         self._stop = asyncio.Event()
         self._reload = asyncio.Event()
@@ -104,7 +107,8 @@ class Daemon:
         self._start(self._tripwire.watch(lambda: self._config.tripwire), "tripwire")
         self._arrange(self._config)
         self._metrics.config_reloaded(True, time.time())
-        log.info("guarding %d services; metrics at http://%s/metrics", len(self._config.services), self._server.address)
+        text = "guarding %d services; metrics at http://%s/metrics"
+        log.info(text, len(self._config.services), self._server.address, extra=of_event(Event.STARTED))
         notify("READY=1")
         try:
             await self._stop.wait()
@@ -130,6 +134,7 @@ class Daemon:
                 advisory.text,
                 advisory.fixed_in,
                 advisory.source,
+                extra=of_event(Event.KERNEL_ADVISORY, ADVISORY=advisory.id),
             )
 
     def _start(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
@@ -142,7 +147,8 @@ class Daemon:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.critical("%s ended by a fault in the watchdog itself", task.get_name(), exc_info=error)
+            text = "%s ended by a fault in the watchdog itself"
+            log.critical(text, task.get_name(), exc_info=error, extra=of_event(Event.FAULT))
             self._exit_code = 1
             self._stop.set()
 
@@ -164,6 +170,7 @@ class Daemon:
         for name, channel in config.channels.items():
             if name not in self._couriers:
                 self._open_channel(channel)
+        self._ping()
 
     def _guard(self, service: Service, found: State | None) -> None:
         examiner = Examiner(service.name, listeners(service), self._hands, self._diag, self._clock)
@@ -195,6 +202,19 @@ class Daemon:
         )
         self._couriers[channel.name] = (courier, self._start(courier.run(), f"channel {channel.name}"))
 
+    def _ping(self) -> None:
+        """Let the dead-man ping be that of the config."""
+        settings = self._config.dead_man
+        if self._dead_man is not None:
+            if self._dead_man[0].settings == settings:
+                return
+            self._dead_man[1].cancel()
+            self._dead_man = None
+        if settings is not None:
+            self._metrics.dead_man(Ping)
+            ping = DeadMan(settings, self._board.ailing, lambda: len(self._config.services), self._metrics.pinged)
+            self._dead_man = ping, self._start(ping.run(), "dead-man ping")
+
     def _wake_couriers(self) -> None:
         for courier, _ in self._couriers.values():
             courier.wake()
@@ -219,7 +239,8 @@ class Daemon:
                 await self._read_again()
             except Exception:  # the old config is in force still
                 self._metrics.config_reloaded(False, time.time())
-                log.exception("the config could not be read again: a fault in the watchdog itself")
+                text = "the config could not be read again: a fault in the watchdog itself"
+                log.exception(text, extra=of_event(Event.CONFIG_REFUSED))
             notify("READY=1")
 
     async def _read_again(self) -> None:
@@ -227,7 +248,8 @@ class Daemon:
             config = await configuration.load_async(self._path)
         except ConfigInvalid as error:
             self._metrics.config_reloaded(False, time.time())
-            log.error("the new config is not valid, the old one stays in force:")
+            refused = of_event(Event.CONFIG_REFUSED)
+            log.error("the new config is not valid, the old one stays in force:", extra=refused)
             for line in str(error).splitlines():
                 log.error("%s", line)
             return
@@ -241,7 +263,8 @@ class Daemon:
         self._metrics.config_reloaded(True, time.time())
         for warning in config.warnings:
             log.warning("%s", warning)
-        log.info("the config was read again: guarding %d services", len(config.services))
+        text = "the config was read again: guarding %d services"
+        log.info(text, len(config.services), extra=of_event(Event.CONFIG_READ))
 
     async def _end(self) -> None:
         tasks = {task for task in self._tasks if task is not asyncio.current_task()}

@@ -220,6 +220,16 @@ class Metrics:
         )
         self._outbox = gauge(f"{PREFIX}outbox_length", "Messages not delivered yet.", registry=registry)
         self._lag = gauge(f"{PREFIX}loop_lag_seconds", "How late the daemon's own loop last ran.", registry=registry)
+        self._late = counter(
+            f"{PREFIX}loop_late", "How often the daemon's own loop stood still for 2 s.", registry=registry
+        )
+        self._pings = counter(
+            f"{PREFIX}dead_man_pings",
+            'Pings of the dead-man monitor, by what came of them: "success", "fail" (told that something is wrong), or '
+            '"undelivered".',
+            ["outcome"],
+            registry=registry,
+        )
         self._store = gauge(f"{PREFIX}store_writable", "Whether the last write to the store worked.", registry=registry)
         self._store.set(1)
         self._reloaded = gauge(
@@ -328,6 +338,19 @@ class Metrics:
     def loop_lag(self, seconds: float) -> None:
         """How late the daemon's own loop last ran."""
         self._lag.set(seconds)
+
+    def loop_late(self) -> None:
+        """The daemon's own loop stands still. May be called from any thread."""
+        self._late.inc()
+
+    def dead_man(self, outcomes: Iterable[str]) -> None:
+        """A dead-man monitor is configured: its counters show at 0."""
+        for outcome in outcomes:
+            self._pings.labels(outcome)
+
+    def pinged(self, outcome: str) -> None:
+        """One ping of the dead-man monitor had this outcome."""
+        self._pings.labels(outcome).inc()
 
     def store_writable(self, ok: bool) -> None:
         """Whether the last write to the store worked."""

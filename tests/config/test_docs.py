@@ -14,6 +14,7 @@ import pytest
 from watchdog.alerts import CHANNELS
 from watchdog.config import Http
 from watchdog.config.check import General, Pace, Words
+from watchdog.deadman import Settings as DeadMan
 from watchdog.model import Budgets, Policy
 from watchdog.probes import PROBES
 from watchdog.probes.http_settings import Authorization, BasicAuth, HeaderMatch
@@ -28,6 +29,7 @@ EVERYTHING = tomllib.loads((Path(__file__).parent / "good" / "everything.toml").
 SECTIONS: Mapping[str, tuple[tuple[type, ...], tuple[str, ...]]] = {
     "At the top": ((General,), ()),
     "[http]": ((Http,), ()),
+    "[dead_man]": ((DeadMan,), ()),
     "[service.NAME]": ((Target, Policy, Words), ("probe",)),
     "[service.NAME.budget]": ((Budgets,), ()),
     "[service.NAME.probe.NAME]": ((Pace,), ("type",)),
@@ -122,6 +124,10 @@ def test_the_file_with_every_key_has_every_key_of_the_top() -> None:
 
 def test_the_file_with_every_key_has_every_key_of_a_service_but_the_other_way_to_name_it() -> None:
     assert set(SERVICE) == (names(Target, Policy, Words) | {"probe"}) - {"pidfile", "process", "cgroup"}
+
+
+def test_the_file_with_every_key_has_every_key_of_the_dead_man() -> None:
+    assert set(EVERYTHING["dead_man"]) == names(DeadMan)
 
 
 @pytest.mark.parametrize("word", PROBES)

@@ -47,6 +47,8 @@ TOLD_BY_THE_SCHEMA = [
     "service_with_a_bad_name",
     "channel_without_url",
     "channel_severity_unknown",
+    "dead_man_without_url",
+    "dead_man_unknown_key",
 ]
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from watchdog.deadman import Settings as DeadMan
 from watchdog.model import Policy
 from watchdog.settings import Seconds
 from watchdog.target import Target
@@ -74,6 +75,7 @@ class Config:
     max_sick: int | None  # None: two, or a quarter of the services if that is more
     warnings: tuple[str, ...]
     tripwire: Seconds = 0.25  # between two readings of all accept queues
+    dead_man: DeadMan | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from watchdog.config.files import NAMED, Entry, Tables, read
 from watchdog.config.found import Findings, Keys, Place, quoted
 from watchdog.config.secrets import Secrets, look_at
 from watchdog.config.typed import checked, near, partly
+from watchdog.deadman import Settings as DeadMan
 from watchdog.model import Policy, Rung, Verdict
 from watchdog.probes import PROBES
 from watchdog.settings import Seconds, format_duration
@@ -34,6 +35,7 @@ class General:
     state_directory: str | None = None
     max_sick: int | None = None
     tripwire: Seconds = 0.25
+    dead_man: DeadMan | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,7 +64,7 @@ def check_tables(path: Path, secrets: Secrets) -> tuple[Config, Tables]:
     tables = read(path, found)
     services = _services(tables.entries, found, secrets)
     channels = _channels(tables.entries, found, secrets, services)
-    general = _general(tables.entries, found)
+    general = _general(tables.entries, found, secrets)
     if not services and not found.errors:
         Place(found, path).warn("no service is named, so nothing is guarded; add a [service.NAME] table")
     if found.errors:
@@ -76,6 +78,7 @@ def check_tables(path: Path, secrets: Secrets) -> tuple[Config, Tables]:
         max_sick=general.max_sick,
         warnings=tuple(sorted(map(str, found.warnings))),
         tripwire=general.tripwire,
+        dead_man=general.dead_man,
     )
     return config, tables
 
@@ -85,7 +88,7 @@ def _state_directory() -> str:
     return os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or STATE_DIRECTORY
 
 
-def _general(entries: Mapping[Keys, Entry], found: Findings) -> General:
+def _general(entries: Mapping[Keys, Entry], found: Findings, secrets: Secrets) -> General:
     """Each key may stand in another file, so the keys of each file are checked for themselves and then put together."""
     general = General()
     tops = {str(keys[0]): entry for keys, entry in entries.items() if len(keys) == 1 and keys[0] not in NAMED}
@@ -100,6 +103,9 @@ def _general(entries: Mapping[Keys, Entry], found: Findings) -> General:
         if part.state_directory is not None:
             rules.path(place.at("state_directory"), part.state_directory)
         rules.listen(place.at("http", "listen"), part.http.listen)
+        if part.dead_man is not None:
+            rules.dead_man(place.at("dead_man"), part.dead_man.interval, part.dead_man.timeout)
+            look_at(part.dead_man, place.at("dead_man"), secrets)
     return general
 
 

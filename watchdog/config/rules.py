@@ -27,6 +27,7 @@ UNIT = (
 UNTOUCHABLE = r"(dbus|dbus-broker|systemd-.*|epoll-watchdog.*)\.service"
 MIN_INTERVAL = 0.1  # seconds
 MIN_TRIPWIRE = 0.05  # seconds
+MIN_PING = 15.0  # seconds; Healthchecks.io takes five pings a minute of one check
 MAX_PROBES = 8  # what fits into 30 series a service
 DURATIONS = ("interval", "interval_suspect", "timeout", "settle", "dark_for", "start_timeout", "cool_off", "reminder")
 
@@ -239,6 +240,14 @@ def planes(place: Place, planes: Collection[Plane]) -> None:
         )
     if len(planes) > MAX_PROBES:
         place.warn(f"{len(planes)} probes make over 30 series for Prometheus; {MAX_PROBES} fit")
+
+
+def dead_man(place: Place, interval: float, timeout: float) -> None:
+    """How often a monitor is pinged, and how long one ping may take."""
+    if interval < MIN_PING:
+        place.at("interval").error(f'{format_duration(interval)} is too short; the shortest is "15s"')
+    else:
+        within(place.at("timeout"), timeout, interval)
 
 
 def listen(place: Place, text: str) -> None:
