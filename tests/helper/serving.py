@@ -1,13 +1,18 @@
-"""The helper's server in a process of its own, with the test's config and, where it wants them, the test's verbs."""
+"""The helper's server in a process of its own, for one peer or for many.
+
+With the test's config and, where it wants them, the test's verbs.
+"""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import select
+import signal
 import socket
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,26 +97,91 @@ def helper(
     ledger: Path | None = None,
     verbs: Mapping[str, Verb] = VERBS,
 ) -> Iterator[Helper]:
-    """A helper that serves these. It is killed at the end, whatever happens."""
+    """A helper that serves these, at the other end of a socket pair. It is killed at the end, whatever happens."""
     config = directory / "helper-config.json"
     write_config(config, services)
     ledger = ledger or directory / "ledger.json"
     ours, theirs = socket.socketpair()
+    ours.settimeout(10.0)
+    with ours, _forked(lambda: _serve(Peers.one(theirs), config, ledger, verbs), ours) as pid:
+        theirs.close()
+        yield Helper(pid, ours, config, ledger)
+        ours.close()
+
+
+@dataclass(slots=True)
+class Listening:
+    """A running server at a listening socket, whose address needs no directory (abstract: unix(7))."""
+
+    pid: int
+    address: bytes
+    config: Path
+    ledger: Path
+
+    @contextlib.contextmanager
+    def peer(self) -> Iterator[Helper]:
+        """One more connection to it."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.settimeout(10.0)
+            connection.connect(self.address)
+            yield Helper(self.pid, connection, self.config, self.ledger)
+
+    def ends_within(self, seconds: float) -> bool:
+        """Wait for its end."""
+        end = os.pidfd_open(self.pid)
+        try:
+            return bool(select.select([end], [], [], seconds)[0])
+        finally:
+            os.close(end)
+
+    def status(self) -> int:
+        """Its exit status, once it has ended."""
+        assert self.ends_within(10.0), "it has not ended"
+        found = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOWAIT)
+        assert found is not None
+        assert found.si_code == os.CLD_EXITED
+        return found.si_status
+
+
+@contextlib.contextmanager
+def listening(
+    directory: Path,
+    services: Mapping[str, Mapping[str, Any]],
+    *,
+    allowed: frozenset[int] = frozenset({0}),
+    idle: float = 60.0,
+    verbs: Mapping[str, Verb] = VERBS,
+) -> Iterator[Listening]:
+    """A helper that serves whoever comes and has one of these uids. It is killed at the end, whatever happens."""
+    config, ledger = directory / "helper-config.json", directory / "ledger.json"
+    write_config(config, services)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind("")  # an address of the kernel's choice
+        listener.listen(4096)
+        with _forked(lambda: _serve(Peers.at(listener, allowed, idle), config, ledger, verbs)) as pid:
+            yield Listening(pid, listener.getsockname(), config, ledger)
+
+
+def _serve(peers: Peers, config: Path, ledger: Path, verbs: Mapping[str, Verb]) -> None:
+    Server(peers, str(config), str(ledger), lambda: json.loads(config.read_text()), verbs).serve()
+
+
+@contextlib.contextmanager
+def _forked(serve: Callable[[], None], *ours: socket.socket) -> Iterator[int]:
+    """A process that serves, without the sockets of ours, and is killed at the end."""
     pid = os.fork()
     if pid == 0:
         try:
-            ours.close()
-            Server(Peers.one(theirs), str(config), str(ledger), lambda: json.loads(config.read_text()), verbs).serve()
+            for each in ours:
+                each.close()
+            serve()
             os._exit(0)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
-    theirs.close()
-    ours.settimeout(10.0)
-    with ours:
-        try:
-            yield Helper(pid, ours, config, ledger)
-        finally:
-            ours.close()
-            os.kill(pid, 9)
-            os.waitpid(pid, 0)
+    try:
+        yield pid
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
