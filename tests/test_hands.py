@@ -21,6 +21,7 @@ from tests.helper.victims import Victim, build, running, until
 from watchdog import hands as hands_module
 from watchdog.evidence.procfs import sample
 from watchdog.hands import Hands
+from watchdog.messages import MESSAGES, Event
 from watchdog.model import Action, Epoch, Outcome, Performed, Rung
 from watchdog.reading import Lack, Sample, Watch
 
@@ -416,6 +417,25 @@ async def test_a_helper_that_has_lived_ends_the_streak(
     pauses.append(await again_in(hands, clock))
     assert pauses == [2, 2]
     assert len(caplog.records) == 2
+
+
+async def test_that_the_helper_is_lost_and_that_it_is_back_are_told_once_each(
+    spawn: SPAWN, tmp_path: Path, clock: StillClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = f"""import json; os.path.exists({str(tmp_path / "sound")!r}) or os._exit(3)
+ reply = {{"id": json.loads(asked)["id"], "outcome": "done", "reason": "", "detail": {{}}}}
+ peer.send(json.dumps(reply).encode() + b"\\n")"""
+    hands = await spawn(misbehaving(code))
+    await hands.hello()
+    (tmp_path / "sound").touch()
+    clock.now += 2.0
+    told = []
+    for _ in range(3):  # as it is started again, young; when it has lived; and later
+        await hands.hello()
+        told.append([vars(record)["MESSAGE_ID"] for record in caplog.records])
+        clock.now += 2.0
+    lost, back = MESSAGES[Event.HELPER_LOST], MESSAGES[Event.HELPER_BACK]
+    assert told == [[lost], [lost, back], [lost, back]]
 
 
 async def test_a_guard_that_is_cancelled_leaves_the_connection_usable(spawn: SPAWN, program: Path) -> None:

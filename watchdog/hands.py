@@ -23,6 +23,7 @@ import msgspec
 
 from watchdog.helper.protocol import MAX_REPLY, Lines, Nonsense, Reply, Request, encode_request, parse_reply
 from watchdog.link import Child, Link, Socket, Unreachable
+from watchdog.messages import Event, of_event
 from watchdog.model import Action, Epoch, Outcome, Performed, Rung
 from watchdog.reading import Lack, Sample
 
@@ -51,6 +52,7 @@ class Hands:
         self._answered = False
         self._not_before = 0.0
         self._pause = 0.0  # the last; 0 where the last connection had lived
+        self._told = False  # that there is none
         self._closed = False
 
     @classmethod
@@ -173,6 +175,9 @@ class Hands:
             self._drop(f"the helper refuses: {reply.reason[:200]}")
             return
         self._answered = True
+        if self._told and time.monotonic() - self._opened >= YOUNG:
+            self._told = False
+            logger.warning("the helper is back: evidence and remedies again", extra=of_event(Event.HELPER_BACK))
         answer = self._waiting.get(reply.id)
         if answer is not None and not answer.done():  # else it was given up, or its guard was cancelled
             answer.set_result(reply)
@@ -222,10 +227,10 @@ class Hands:
         self._pause = min(2 * self._pause or PAUSE, MAX_PAUSE)
         self._not_before = time.monotonic() + self._pause
         if first:
+            self._told = True
             again = f"in {PAUSE:g} s, and while that does not help, after pauses of up to {MAX_PAUSE:g} s"
-            logger.warning(
-                "there is no helper, so no evidence and no remedy: %s; %s %s", self._failed, self._link.again, again
-            )
+            text = "there is no helper, so no evidence and no remedy: %s; %s %s"
+            logger.warning(text, self._failed, self._link.again, again, extra=of_event(Event.HELPER_LOST))
 
     def _why_none(self) -> str:
         left = self._not_before - time.monotonic()
