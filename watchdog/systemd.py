@@ -14,7 +14,7 @@ import asyncio
 import contextlib
 import selectors
 import time
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, TypeVar
 
@@ -88,12 +88,13 @@ class Bus:
     """One connection to systemd over the system bus. Use it as an async context manager, or `open` and `close` it.
 
     `signal(path, member, body)` is called for each signal that a `match` asked for. `address` is a D-Bus address; None
-    stands for $DBUS_SYSTEM_BUS_ADDRESS or the standard one.
+    stands for $DBUS_SYSTEM_BUS_ADDRESS or the standard one. Only one that `passes_files` can pass open files in a call.
     """
 
-    def __init__(self, signal: Signal | None = None, *, address: str | None = None) -> None:
+    def __init__(self, signal: Signal | None = None, *, address: str | None = None, passes_files: bool = False) -> None:
         self._signal = signal
         self._address = address
+        self._passes_files = passes_files
         self._bus: MessageBus | None = None
 
     @property
@@ -109,7 +110,9 @@ class Bus:
 
         try:
             async with asyncio.timeout(CALL_TIMEOUT):
-                bus = MessageBus(bus_address=self._address, bus_type=BusType.SYSTEM)
+                bus = MessageBus(
+                    bus_address=self._address, bus_type=BusType.SYSTEM, negotiate_unix_fd=self._passes_files
+                )
                 await bus.connect()
         except TimeoutError as error:
             raise BusUnavailable(f"the system bus did not take our connection within {CALL_TIMEOUT:g} s") from error
@@ -142,13 +145,29 @@ class Bus:
             self._signal(message.path, message.member, message.body)
 
     async def call(
-        self, interface: str, member: str, signature: str = "", *body: Any, path: str = SYSTEMD_PATH
+        self,
+        interface: str,
+        member: str,
+        signature: str = "",
+        *body: Any,
+        path: str = SYSTEMD_PATH,
+        files: Sequence[int] = (),
     ) -> list[Any]:
-        """Call a method of systemd's and return its results. Raises `CallError` and `BusUnavailable`."""
-        return await self._call(SYSTEMD, path, interface, member, signature, body)
+        """Call a method of systemd's and return its results. Raises `CallError` and `BusUnavailable`.
+
+        A value of type "h" in the body is an index into `files`, which are open descriptors and stay so.
+        """
+        return await self._call(SYSTEMD, path, interface, member, signature, body, files)
 
     async def _call(
-        self, destination: str, path: str, interface: str, member: str, signature: str, body: Iterable[Any]
+        self,
+        destination: str,
+        path: str,
+        interface: str,
+        member: str,
+        signature: str,
+        body: Iterable[Any],
+        files: Sequence[int] = (),
     ) -> list[Any]:
         from dbus_fast.constants import MessageType
         from dbus_fast.errors import DBusFastError
@@ -157,7 +176,9 @@ class Bus:
         bus = self._bus
         if bus is None or not bus.connected:
             raise BusUnavailable("the system bus closed our connection")
-        message = Message(destination, path, interface, member, signature=signature, body=list(body))
+        message = Message(
+            destination, path, interface, member, signature=signature, body=list(body), unix_fds=list(files)
+        )
         try:
             async with asyncio.timeout(CALL_TIMEOUT):
                 reply = await bus.call(message)

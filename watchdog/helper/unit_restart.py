@@ -16,9 +16,9 @@ import contextlib
 import signal
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
+from watchdog.helper.jobs import Jobs
 from watchdog.model import Outcome, Performed, Rung
 from watchdog.outlook import Starts, journal_starts, not_named, start_limit, taken_along
 from watchdog.systemd import JOB, MANAGER, SERVICE, SYSTEMD, UNIT, Bus, CallError, Listed
@@ -34,28 +34,6 @@ class _NotBegun(Exception):
     def __init__(self, outcome: Outcome, reason: str) -> None:
         super().__init__(reason)
         self.outcome = outcome
-
-
-@dataclass(slots=True)
-class _Jobs:
-    """Results of jobs, as JobRemoved tells them: also of one that ended before we knew its name."""
-
-    results: dict[str, str] = field(default_factory=dict)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def signal(self, _path: str, member: str, body: list[Any]) -> None:
-        if member == "JobRemoved":
-            self.results[body[1]] = body[3]
-            self.changed.set()
-
-    async def result(self, job: str, timeout_s: float) -> str | None:
-        """How the job ended: done, canceled, timeout, failed, dependency, skipped; None while it has not."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while job not in self.results:
-                    self.changed.clear()
-                    await self.changed.wait()
-        return self.results.get(job)
 
 
 async def try_restart(
@@ -79,7 +57,7 @@ async def try_restart(
     """
     begun = time.monotonic()
     detail: dict[str, Any] = {"unit": unit, "old_invocation_id": "", "new_invocation_id": "", "killed": False}
-    jobs = _Jobs()
+    jobs = Jobs()
     async with Bus(jobs.signal, address=address) as bus:
         try:
             listed = await _running(bus, unit, invocation_id, detail)
@@ -154,7 +132,7 @@ async def _queue(bus: Bus, unit: Listed) -> str:
 
 
 async def _follow(
-    bus: Bus, jobs: _Jobs, unit: Listed, job: str, fallback: float, detail: dict[str, Any]
+    bus: Bus, jobs: Jobs, unit: Listed, job: str, fallback: float, detail: dict[str, Any]
 ) -> tuple[Outcome, str]:
     """Wait for the job, help it where it hangs, and judge what came of it."""
     deadline = sum(await asyncio.gather(*(_timeout(bus, unit, name, fallback) for name in _TIMEOUTS)))
@@ -168,7 +146,7 @@ async def _follow(
     return await _judge(bus, unit, result, detail)
 
 
-async def _help(bus: Bus, jobs: _Jobs, unit: Listed, job: str, deadline: float, detail: dict[str, Any]) -> str | None:
+async def _help(bus: Bus, jobs: Jobs, unit: Listed, job: str, deadline: float, detail: dict[str, Any]) -> str | None:
     """Kill what hangs in its stop, and wait again; call off what has not begun."""
     state = await _state(bus, unit)
     if state == "deactivating":
