@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -171,13 +172,32 @@ def pair() -> Iterator[socket.socket]:
 )
 def test_what_is_passed_must_be_one_listening_unix_socket(tmp_path: Path, kind: str, fds: str, said: str) -> None:
     with contextlib.ExitStack() as stack:
-        passed = {
+        passed: dict[str, socket.socket | IO[str]] = {
             "file": stack.enter_context((tmp_path / "file").open("w")),
             "pair": stack.enter_context(pair()),
             "datagram": stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)),
             "tcp": stack.enter_context(socket.create_server(("127.0.0.1", 0))),
-        }[kind]
+        }
         ledger = str(tmp_path / "ledger.json")
-        helper = start_with(passed.fileno(), "--config", "/c", "--ledger", ledger, env={"LISTEN_FDS": fds})
+        helper = start_with(passed[kind].fileno(), "--config", "/c", "--ledger", ledger, env={"LISTEN_FDS": fds})
         assert said in helper.communicate(timeout=20)[1]
     assert helper.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--help"], 0, "usage: python -m watchdog.helper"),
+        ([], 2, "--config is missing"),
+        (["--config"], 2, "--config takes a value"),
+        (["--config="], 2, "--config is missing"),
+        (["--config", "/c", "--idle=soon"], 2, "--idle takes a number, not 'soon'"),
+        (["--config", "/c", "serve"], 2, "there is no option 'serve'"),
+    ],
+)
+def test_a_wrong_command_line_is_told_with_the_right_one(arguments: list[str], status: int, said: str) -> None:
+    command = [sys.executable, "-P", "-m", "watchdog.helper", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == status
+    assert said in done.stdout + done.stderr
+    assert "--ledger PATH" in done.stdout + done.stderr

@@ -1,15 +1,10 @@
-"""`python -m watchdog.helper`: the helper, as the brain's child or as a service of systemd's.
-
-    --fd N --config PATH --ledger PATH           one end of a connected stream socket; ends when the other is closed
-    --config PATH [--peer-user NAME]             a listening socket by LISTEN_FDS (sd_listen_fds(3)), for root and that
-                                                 user; the ledger is in $STATE_DIRECTORY; ends when it is not needed
+"""`python -m watchdog.helper`: the helper, as the brain's child or as a service of systemd's (`options.USAGE`).
 
 It keeps nothing that a SIGKILL at any moment could spoil.
 """
 
 from __future__ import annotations
 
-import argparse
 import functools
 import gc
 import os
@@ -17,6 +12,7 @@ import socket
 import sys
 
 from watchdog.helper import worker
+from watchdog.helper.options import USAGE, Options, WrongUsage, parse
 from watchdog.helper.peers import Peers
 from watchdog.helper.server import Server
 from watchdog.helper.services import load_with_child
@@ -32,32 +28,24 @@ class CannotServe(Exception):
 
 
 def main() -> int:
-    """Serve until nobody needs it any more; 1 where that cannot begin."""
-    arguments = _arguments()
+    """Serve until nobody needs it any more; 1 where that cannot begin, 2 for a wrong command line."""
     try:
-        ledger = _ledger(arguments.ledger)
-        peers = _peers(arguments)
+        options = parse(sys.argv[1:])
+    except WrongUsage as wrong:
+        print(f"{USAGE}\n{wrong}".rstrip(), file=sys.stderr if wrong.args else sys.stdout)
+        return 2 if wrong.args else 0
+    config = os.path.abspath(options.config)
+    try:
+        ledger = _ledger(options.ledger)
+        peers = _peers(options)
     except CannotServe as reason:
         print(f"epoll-watchdog helper: {reason}", file=sys.stderr, flush=True)
         return 1
-    config = os.path.abspath(arguments.config)
     server = Server(peers, config, ledger, functools.partial(load_with_child, config), VERBS)
     gc.collect()
     gc.freeze()  # what is loaded by now stays: a worker's pages stay shared
     server.serve()
     return 0
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m watchdog.helper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--fd", type=int, help="a connected stream socket; without it, systemd passes a listening one")
-    parser.add_argument("--config", required=True, help="the TOML file that names the services")
-    parser.add_argument("--ledger", help=f"where the helper keeps account of what it did ($STATE_DIRECTORY/{LEDGER})")
-    parser.add_argument("--peer-user", metavar="NAME", help="who may ask, beside root")
-    parser.add_argument("--idle", type=float, default=60.0, metavar="SECONDS", help="how long to wait for anybody (60)")
-    return parser.parse_args()
 
 
 def _ledger(given: str | None) -> str:
@@ -69,14 +57,14 @@ def _ledger(given: str | None) -> str:
     return os.path.join(directory, LEDGER)
 
 
-def _peers(arguments: argparse.Namespace) -> Peers:
-    if arguments.fd is not None:
-        connection = socket.socket(fileno=arguments.fd)
+def _peers(options: Options) -> Peers:
+    if options.fd is not None:
+        connection = socket.socket(fileno=options.fd)
         connection.set_inheritable(False)
         return Peers.one(connection)
     listener = _passed()
-    allowed = {0} if arguments.peer_user is None else {0, _uid(arguments.peer_user)}
-    return Peers.at(listener, frozenset(allowed), arguments.idle)
+    allowed = {0} if options.peer_user is None else {0, _uid(options.peer_user)}
+    return Peers.at(listener, frozenset(allowed), options.idle)
 
 
 def _passed() -> socket.socket:
