@@ -1,6 +1,6 @@
 """The verb `capture`: the configured command that keeps what a restart would destroy, run on the main process.
 
-It runs in a forked child of the helper, as a restart does, and on no process but the service's own. What captures is a
+It is done in a forked child of the helper, as a restart is, and on no process but the service's own. What captures is a
 debugger, such as gcore, and attaches by PTRACE_ATTACH, which stops the process by a SIGSTOP: a debugger that is killed
 before it has taken that leaves the process stopped (state T; in 15 of 15 tries on Linux 6.18). So after a capture that
 did not end well, a process that was not stopped before and is now goes on by SIGCONT.
@@ -12,22 +12,25 @@ from __future__ import annotations
 
 import contextlib
 import os
-import signal
 import time
 from collections.abc import Iterator
 from dataclasses import replace
 
-from watchdog.helper.command import DEADLINE, run
+from watchdog.helper.command import DEADLINE, Child, Runner
 from watchdog.model import Epoch, Outcome, Performed, Rung
 from watchdog.target import Gone, Target, check_alive, check_runs, contents
 
-LET_GO_WITHIN = 2.0  # s, for a debugger that was killed to be gone: its process group was, but it is no child of ours
+LET_GO_WITHIN = 2.0  # s, for a debugger that was killed to be gone: its group was, but it is no child of ours
 STOPS_WITHIN = 0.2  # s, for a stop that was on its way to come; it came within 0.01
 STEP = 0.01  # s between two looks: no event tells of either
 
 
-def capture(target: Target, epoch: Epoch, *, command_deadline: float = DEADLINE) -> Performed:
-    """Run the capture command on this life of the main process. `command_deadline` is in seconds.
+def capture(
+    target: Target, epoch: Epoch, *, runner: Runner | None = None, command_deadline: float = DEADLINE
+) -> Performed:
+    """Run the capture command on this life of the main process.
+
+    `runner` runs it, as our child where nothing is said; `command_deadline` is in seconds.
 
     Raises a `Refusal` where that is none of the service, or has ended.
     """
@@ -36,12 +39,14 @@ def capture(target: Target, epoch: Epoch, *, command_deadline: float = DEADLINE)
         return Performed(Rung.CAPTURE, Outcome.REFUSED, reason)
     check_runs(target, epoch)
     argv = tuple(word.replace("{pid}", str(epoch.pid)) for word in target.capture)
+    runner = runner or Child()
     with _held(epoch) as process:
         stood = _stands(epoch.pid)
-        performed = run(Rung.CAPTURE, argv, command_deadline)
-        if performed.outcome is Outcome.DONE or stood or not _left_stopped(epoch.pid):
+        performed = runner.run(Rung.CAPTURE, argv, command_deadline)
+        not_run = performed.outcome is Outcome.REFUSED
+        if performed.outcome is Outcome.DONE or not_run or stood or not _left_stopped(epoch.pid):
             return performed
-        return _continued(performed, epoch.pid, process)
+        return _continued(performed, epoch.pid, process, runner)
 
 
 @contextlib.contextmanager
@@ -58,10 +63,10 @@ def _held(epoch: Epoch) -> Iterator[int]:
         os.close(process)
 
 
-def _continued(performed: Performed, pid: int, process: int) -> Performed:
+def _continued(performed: Performed, pid: int, process: int, runner: Runner) -> Performed:
     left = f"{performed.reason}; it left process {pid} stopped"
     try:
-        signal.pidfd_send_signal(process, signal.SIGCONT)
+        runner.let_go_on(process)
     except ProcessLookupError:
         return performed  # nobody is left who could stand still
     except PermissionError:

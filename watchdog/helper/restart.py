@@ -7,23 +7,25 @@ A command cannot know that, so it is looked at before: systemd knows it of a uni
 
 from __future__ import annotations
 
-from watchdog.helper.command import DEADLINE, run
+from watchdog.helper.command import DEADLINE, Child, Runner
 from watchdog.helper.unit_restart import RESTARTABLE, try_restart
 from watchdog.model import Epoch, Outcome, Performed, Rung
 from watchdog.systemd import Bus, BusUnavailable, CallError, run_on_poll
 from watchdog.target import Gone, Target, check_runs, pidfile_epoch
 
 
-def restart(target: Target, epoch: Epoch | None, *, command_deadline: float = DEADLINE) -> Performed:
+def restart(
+    target: Target, epoch: Epoch | None, *, runner: Runner | None = None, command_deadline: float = DEADLINE
+) -> Performed:
     """Restart the service, and wait until that is done.
 
     `epoch` pins the life that is to be ended; None ends whichever there is. Nothing is raised for what the service or
     systemd do: the outcome says it. Raises a `Refusal` where `epoch` is none of the service, or its pidfile is not to
-    be trusted. `command_deadline` is in seconds.
+    be trusted. `runner` runs a command, as our child where nothing is said; `command_deadline` is in seconds.
     """
     try:
         if target.restart_command:
-            return _by_command(target, epoch, command_deadline)
+            return _by_command(target, epoch, runner or Child(), command_deadline)
         if target.unit is None:
             reason = "nothing can restart this service: it is no systemd unit, and has no restart_command"
             return Performed(Rung.RESTART, Outcome.REFUSED, reason)
@@ -33,7 +35,7 @@ def restart(target: Target, epoch: Epoch | None, *, command_deadline: float = DE
         return Performed(Rung.RESTART, Outcome.FAILED, str(error))
 
 
-def _by_command(target: Target, epoch: Epoch | None, deadline: float) -> Performed:
+def _by_command(target: Target, epoch: Epoch | None, runner: Runner, deadline: float) -> Performed:
     try:
         if epoch is not None:
             check_runs(target, epoch)
@@ -44,7 +46,7 @@ def _by_command(target: Target, epoch: Epoch | None, deadline: float) -> Perform
     except Gone as gone:
         reason = f"{gone}: nothing is started that its operator may have stopped"
         return Performed(Rung.RESTART, Outcome.GONE, reason)
-    return run(Rung.RESTART, target.restart_command, deadline)
+    return runner.run(Rung.RESTART, target.restart_command, deadline)
 
 
 async def _check_unit_runs(unit: str) -> None:

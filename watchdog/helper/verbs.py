@@ -1,4 +1,4 @@
-"""All that root does here: the table `VERBS`, and nothing else.
+"""All that root does here: the table of `verbs`, and nothing else.
 
 Each verb is done in a worker (`worker.py`), so what it imports inside its function the resident helper does not carry.
 """
@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import watchdog
 from watchdog.evidence.epollfd import with_copies
@@ -18,6 +19,9 @@ from watchdog.helper.nudge import nudge
 from watchdog.helper.protocol import Request, plain
 from watchdog.model import Outcome, Performed, Rung
 from watchdog.target import Gone, NeverATarget, Refusal, Target, processes
+
+if TYPE_CHECKING:
+    from watchdog.helper.command import Runner
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,34 +75,49 @@ def _nudge(target: Target, request: Request, never: frozenset[int]) -> Done:
     return _told(nudge(processes(target, request.epoch), never).performed())
 
 
-def _capture(target: Target, request: Request, never: frozenset[int]) -> Done:
+def _capture(transient: bool, target: Target, request: Request, never: frozenset[int]) -> Done:
     from watchdog.helper.capture import capture  # in the worker only, as below
 
     if request.epoch is None:
         raise Gone("there is no process to capture")
     if request.pid in never:
         raise NeverATarget("it is never touched")
-    return _told(capture(target, request.epoch))
+    return _told(capture(target, request.epoch, runner=_runner(transient, request.service)))
 
 
-def _restart(target: Target, request: Request, _never: frozenset[int]) -> Done:
+def _restart(transient: bool, target: Target, request: Request, _never: frozenset[int]) -> Done:
     from watchdog.helper.restart import restart  # in the worker only: it brings D-Bus with it
 
-    return _told(restart(target, request.epoch))
+    return _told(restart(target, request.epoch, runner=_runner(transient, request.service)))
+
+
+def _runner(transient: bool, service: str) -> Runner:
+    if transient:
+        from watchdog.helper.transient import Transient
+
+        return Transient(service)
+    from watchdog.helper.command import Child
+
+    return Child()
 
 
 def _told(performed: Performed) -> Done:
     return Done(performed.outcome, performed.reason, performed.detail)
 
 
-VERBS: Mapping[str, Verb] = {
-    "hello": Verb(_hello, timeout=1.0),
-    "examine": Verb(_examine, timeout=1.0, reads=True),
-    "nudge": Verb(_nudge, timeout=1.0, rung=Rung.NUDGE),
-    "capture": Verb(_capture, timeout=200.0, rung=Rung.CAPTURE, stored=True),
-    # It bounds itself by the unit's own TimeoutStopSec= and TimeoutStartSec=; this is for one that does not.
-    "restart": Verb(_restart, timeout=3600.0, rung=Rung.RESTART, stored=True),
-}
+def verbs(*, transient: bool) -> Mapping[str, Verb]:
+    """The table. With `transient`, for a helper under systemd, the config's commands are run by systemd, not by us."""
+    return {
+        "hello": Verb(_hello, timeout=1.0),
+        "examine": Verb(_examine, timeout=1.0, reads=True),
+        "nudge": Verb(_nudge, timeout=1.0, rung=Rung.NUDGE),
+        "capture": Verb(partial(_capture, transient), timeout=200.0, rung=Rung.CAPTURE, stored=True),
+        # It bounds itself by the unit's own TimeoutStopSec= and TimeoutStartSec=; this is for one that does not.
+        "restart": Verb(partial(_restart, transient), timeout=3600.0, rung=Rung.RESTART, stored=True),
+    }
+
+
+VERBS = verbs(transient=False)
 
 
 def refused(refusal: Refusal) -> Done:
