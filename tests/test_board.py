@@ -9,11 +9,22 @@ import pytest
 from tests.core.drive import Story
 from tests.simulated import SERVICE, SimulatedHands, SimulatedLook, World
 from watchdog import board as board_module
-from watchdog.board import Board
+from watchdog.board import AT_LEAST, FEW, Board
 from watchdog.config import Channel, Config, Http
 from watchdog.guard import Guard
 from watchdog.metrics import Metrics
-from watchdog.model import Certainty, Diagnosis, Record, RecordKind, RestartOutlook, Severity, Verdict
+from watchdog.model import (
+    Action,
+    Certainty,
+    Diagnosis,
+    Policy,
+    Record,
+    RecordKind,
+    RestartOutlook,
+    Rung,
+    Severity,
+    Verdict,
+)
 from watchdog.outlook import Outlooks
 from watchdog.store import Store, StoreUnwritable
 from watchdog.target import Target
@@ -250,6 +261,61 @@ def test_a_store_that_fails_is_told_once_and_so_is_its_recovery(board: Board, ca
     board.store_failed(None)
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
     assert b"epoll_watchdog_store_writable 1.0" in board.metrics("")[0]
+
+
+# --- whether the watchdog itself is well ------------------------------------------------------------------------------
+
+
+def test_a_watchdog_whose_state_can_not_be_written_ails_until_it_can(board: Board) -> None:
+    board.store_failed(StoreUnwritable("disk is full"))
+    ailing = board.ailing()
+    board.store_failed(None)
+    assert (ailing, board.ailing()) == ("its state cannot be written: disk is full", "")
+
+
+def test_a_watchdog_whose_loop_lags_ails(board: Board) -> None:
+    board._beating = lambda: False
+    assert board.ailing() == "its own loop lags"
+
+
+async def test_a_service_that_was_not_looked_at_for_long_ails_the_watchdog(board: Board, world: World) -> None:
+    web = guard(board, world, "web")
+    await web.resume()
+    await web.turn()
+    world.now += AT_LEAST
+    well = board.ailing()
+    world.now += 10.0
+    ailing = board.ailing()
+    await web.turn()
+    assert (well, board.ailing()) == ("", "")
+    assert ailing.startswith("service web was not looked at for 40")
+
+
+async def test_a_long_interval_is_waited_for(board: Board, world: World) -> None:
+    web = guard(board, world, "web")
+    web.service = replace(web.service, policy=Policy(interval=60.0))
+    await web.turn()
+    world.now += FEW * 60.0
+    well = board.ailing()
+    world.now += 10.0
+    assert (well, board.ailing()) == ("", "service web was not looked at for 4m10s")
+
+
+def test_a_service_that_was_never_looked_at_ails_the_watchdog_after_as_long(board: Board, world: World) -> None:
+    guard(board, world, "web")
+    at_first = board.ailing()
+    world.now += AT_LEAST + 1.0
+    assert (at_first, board.ailing()) == ("", "service web was not looked at for 31s")
+
+
+def test_a_service_whose_restart_takes_long_is_not_overlooked(board: Board, world: World) -> None:
+    web = guard(board, world, "web")
+    web.state = replace(web.state, pending=Action(Rung.RESTART, "i", None, world.now))
+    world.now += 600.0
+    assert board.ailing() == ""
+
+
+# --- what is shown ----------------------------------------------------------------------------------------------------
 
 
 async def test_a_service_is_shown_as_it_was_last_seen(board: Board, world: World) -> None:

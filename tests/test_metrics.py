@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -12,6 +13,7 @@ from prometheus_client import parser as text_parser
 from prometheus_client.openmetrics import parser as openmetrics_parser
 from prometheus_client.samples import Sample
 
+from watchdog.deadman import Ping
 from watchdog.metrics import Metrics
 from watchdog.model import (
     Certainty,
@@ -295,3 +297,24 @@ def test_the_accept_queues_of_listeners_that_share_an_address_are_one_series() -
         (("listener", "/run/web.sock"), ("name", "web")): 0.0,
     }
     assert series(metrics, "accept_queue_limit") == {(("listener", "0.0.0.0:80"), ("name", "web")): 256.0}
+
+
+def test_a_loop_that_stands_still_counts_from_any_thread() -> None:
+    metrics = Metrics()
+    assert value(metrics, "loop_late_total") == 0
+    thread = threading.Thread(target=metrics.loop_late)
+    thread.start()
+    thread.join()
+    assert value(metrics, "loop_late_total") == 1
+
+
+def test_pings_show_once_a_monitor_is_configured_at_0() -> None:
+    metrics = Metrics()
+    assert series(metrics, "dead_man_pings_total") == {}
+    metrics.dead_man(Ping)
+    metrics.pinged(Ping.FAIL)
+    assert series(metrics, "dead_man_pings_total") == {
+        (("outcome", "success"),): 0,
+        (("outcome", "fail"),): 1,
+        (("outcome", "undelivered"),): 0,
+    }
