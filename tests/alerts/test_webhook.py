@@ -327,7 +327,7 @@ async def test_no_secret_shows_in_logs_errors_or_repr(tmp_path: Path, caplog: py
         ({"url": f"ftp://example.org/{PATH}"}, 'url: must be like "https://alerts.example.org/hook"'),
         ({"url": f"https:///{PATH}"}, 'url: must be like "https://alerts.example.org/hook"'),
         ({"url": f"https://example.org:x/{PATH}"}, 'url: must be like "https://alerts.example.org/hook"'),
-        ({"timeout": 0.0}, "timeout: must be longer than nothing"),
+        ({"timeout": 0.0}, "timeout: 0s is too short"),
         ({"headers": {"X Key": "1"}}, "headers: 'X Key' is no name of a header"),
         ({"headers": {"X-Key": f"a\r\n{PATH}"}}, "headers: the value of X-Key has a line break"),
         ({"headers": {"Webhook-Id": "1"}}, "headers: Webhook-Id is set by epoll-watchdog itself"),

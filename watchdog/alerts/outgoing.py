@@ -19,13 +19,14 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from watchdog import __version__
-from watchdog.secret import reveal
+from watchdog.secret import SecretUnreadable, reveal
 from watchdog.settings import Secret, format_duration
 
 if TYPE_CHECKING:
     import aiohttp
 
 ANSWER = 16384  # bytes
+PROXY = "http://proxy.example.org:3128"
 ANSWER_WITHIN = 1.0  # s for the body, once the status has come
 
 
@@ -46,15 +47,15 @@ class Answer:
     body: bytes
 
 
-def check_url(url: str, example: str) -> None:
-    """Raises `Unusable`."""
+def check_url(url: str, example: str, key: str = "url") -> None:
+    """Raises `Unusable`, which names the key and never the value."""
     try:
         parts = urlsplit(url)
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
     except ValueError:
         valid = False
     if not valid:
-        raise Unusable(f'url: must be like "{example}" (the value is not shown, it is a secret)')
+        raise Unusable(f'{key}: must be like "{example}" (the value is not shown, it is a secret)')
 
 
 def value_of(text: str | Secret) -> str:
@@ -65,9 +66,10 @@ def value_of(text: str | Secret) -> str:
 class Sender:
     """Posts with one HTTP session, which is made at the first `post` and lives until `close`."""
 
-    def __init__(self, timeout: float, ca_file: str | None) -> None:
+    def __init__(self, timeout: float, ca_file: str | None, proxy: str | Secret | None = None) -> None:
         self._timeout = timeout  # s, from the look-up of the name to the status line
         self._ca_file = ca_file
+        self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
 
     async def post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Answer:
@@ -75,7 +77,13 @@ class Sender:
         import aiohttp
 
         try:
-            return await self._post(url, content, headers)
+            proxy = None if self._proxy is None else value_of(self._proxy)
+            if proxy is not None:
+                check_url(proxy, PROXY, "proxy")
+        except (SecretUnreadable, Unusable) as error:
+            raise Undelivered(str(error)) from None
+        try:
+            return await self._post(url, content, headers, proxy)
         except TimeoutError:
             raise Undelivered(f"no answer within {format_duration(self._timeout)}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
@@ -87,9 +95,9 @@ class Sender:
             await self._session.close()
             self._session = None
 
-    async def _post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Answer:
+    async def _post(self, url: str, content: bytes, headers: Mapping[str, str], proxy: str | None) -> Answer:
         async with asyncio.timeout(self._timeout):
-            response = await self._open().post(url, data=content, headers=headers, allow_redirects=False)
+            response = await self._open().post(url, data=content, headers=headers, allow_redirects=False, proxy=proxy)
         try:
             body = b""
             with contextlib.suppress(Exception):  # the status has come, and says what counts
@@ -131,6 +139,10 @@ def _words(error: Exception) -> str:
             return "the TLS handshake failed"
         case aiohttp.ServerDisconnectedError():
             return "it closed the connection without an answer"
+        case aiohttp.ClientHttpProxyError():
+            return f"the proxy answered {error.status}"
+        case aiohttp.ClientProxyConnectionError():
+            return f"connection to the proxy failed: {os.strerror(error.errno) if error.errno else 'unreachable'}"
         case aiohttp.ClientResponseError() | aiohttp.ClientPayloadError():
             return "its answer is no HTTP"
         case OSError():

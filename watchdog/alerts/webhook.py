@@ -16,7 +16,6 @@ import json
 import re
 import socket
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -24,9 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from watchdog.alerts.delivery import Delivered, Failed
 from watchdog.alerts.outgoing import Sender, Undelivered, Unusable, check_url, value_of
-from watchdog.model import Severity
+from watchdog.alerts.routing import HttpRouting
 from watchdog.secret import SecretUnreadable, reveal
-from watchdog.settings import Seconds, Secret
+from watchdog.settings import Secret
 
 if TYPE_CHECKING:
     from watchdog.store import Letter
@@ -34,40 +33,19 @@ if TYPE_CHECKING:
 VERSION = "1"
 URL = "https://alerts.example.org/hook"
 RETRIED = frozenset({408, 425, 429})  # of the 4xx: too slow, too early, too many
-OWN_HEADERS = re.compile(
-    r"(?i)content-(type|length|encoding)|transfer-encoding|host|connection|idempotency-key|webhook-.*"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(HttpRouting):
     """A `[channel.NAME]` table with `type = "webhook"`."""
 
     url: str | Secret = field(repr=False)
     secret: Secret | None = None  # signs; "whsec_" and base64, or any text
-    timeout: Seconds = 10.0  # of one attempt, from the look-up of the name to the status line
-    headers: Mapping[str, str | Secret] = field(default_factory=dict, repr=False)
-    ca_file: str | None = None  # PEM; the receiver's certificate must come from it, not from the system's CAs
-    min_severity: Severity = Severity.INFO
-    services: tuple[str, ...] = ()  # empty: all
-    send_resolved: bool = True
 
     def __post_init__(self) -> None:
+        HttpRouting.__post_init__(self)
         if isinstance(self.url, str):
             check_url(self.url, URL)
-        if self.timeout <= 0:
-            raise Unusable('timeout: must be longer than nothing, such as "10s"')
-        for name, value in self.headers.items():
-            if not re.fullmatch(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+", name):
-                raise Unusable(f"headers: {name!r} is no name of a header (RFC 9110, 5.1)")
-            if OWN_HEADERS.fullmatch(name):
-                raise Unusable(f"headers: {name} is set by epoll-watchdog itself; leave it out")
-            if isinstance(value, str) and not _is_header_value(value):
-                raise Unusable(f"headers: the value of {name} has a line break or another control character")
-
-
-def _is_header_value(value: str) -> bool:
-    return not any((ord(char) < 32 and char != "\t") or ord(char) == 127 for char in value)
 
 
 class Webhook:
@@ -75,7 +53,7 @@ class Webhook:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._sender = Sender(settings.timeout, settings.ca_file)
+        self._sender = Sender(settings.timeout, settings.ca_file, settings.proxy)
         self._host = socket.gethostname()
 
     async def send(self, letter: Letter) -> Delivered | Failed:
