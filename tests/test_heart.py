@@ -37,9 +37,12 @@ def systemd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.
 def said_by_now(systemd: socket.socket) -> list[bytes]:
     """What waits to be read."""
     said: list[bytes] = []
+    patience = systemd.gettimeout()
+    systemd.setblocking(False)
     with contextlib.suppress(BlockingIOError):
         while True:
-            said.append(systemd.recv(100, socket.MSG_DONTWAIT))
+            said.append(systemd.recv(100))
+    systemd.settimeout(patience)
     return said
 
 
