@@ -24,11 +24,6 @@ from watchdog.config import DEFAULT_FILE, ConfigInvalid, load
     type=click.Path(path_type=Path),
     help="The socket of epoll-watchdog-helper.socket. Without it, the helper is started as a child.",
 )
-@click.option(
-    "--helper",
-    type=click.Path(path_type=Path),
-    help="The socket of epoll-watchdog-helper.socket. Without it, the helper is started as a child.",
-)
 @click.option("--verbose", "-v", is_flag=True, help="Log more.")
 def command(path: Path, helper: Path | None, verbose: bool) -> None:
     """Guard the services of a config, until SIGTERM.
