@@ -30,12 +30,13 @@ from typing import Any
 from watchdog.helper.command import DEADLINE, output_file, tail, told
 from watchdog.helper.jobs import Jobs
 from watchdog.model import Outcome, Performed, Rung
-from watchdog.systemd import JOB, MANAGER, SERVICE, SYSTEMD, Bus, BusUnavailable, CallError, run_on_poll
+from watchdog.systemd import JOB, MANAGER, SERVICE, SYSTEMD, Bus, BusUnavailable, CallError, Listed, run_on_poll
 
 ENDED = ("inactive", "failed")
 STOP_WITHIN = 3.0  # s, for what a capture leaves behind to end by SIGTERM, and for anybody to be gone after SIGKILL
 PATIENCE = 2 * STOP_WITHIN + 2.0  # s past the deadline, that systemd is waited for
 LOOK = 1.0  # s between two looks whether the bus is still there: the loss of it is no signal
+STEP = 0.05  # s between two looks at a unit that somebody else stops: it is not our job that tells of its end
 EXEC = 203  # EXIT_EXEC: what systemd's own child ends with where the program cannot be executed
 CLD_EXITED, CLD_KILLED = 1, 2  # ExecMainCode, as si_code of waitid(2); 0: nothing was run
 
@@ -154,13 +155,12 @@ async def _perform(command: _Command, address: str | None, detail: dict[str, Any
         unit = unit_name(command.kind, command.service)
         await bus.match(sender=SYSTEMD, interface=MANAGER, member="JobRemoved", arg2=unit)
         await bus.subscribe()
-        detail["unit"] = unit
-        job = await _start(bus, command, unit)
-        result = await _result(bus, jobs, job, command.deadline + PATIENCE)
+        job = await _start(bus, command, unit, detail)
+        cancelled = await _end(bus, jobs, unit, job, command.deadline + PATIENCE)
         detail["duration_s"] = round(time.monotonic() - begun, 3)
-        if result is None and (still := await _still(bus, command, unit, job)):
+        if still := await _still(bus, command, unit, job):
             return Performed(command.rung, Outcome.TIMED_OUT, still, detail)
-        return await _judge(bus, command, unit, detail)
+        return await _judge(bus, command, unit, cancelled, detail)
 
 
 async def _check_none_runs(bus: Bus, command: _Command, detail: dict[str, Any]) -> None:
@@ -173,39 +173,50 @@ async def _check_none_runs(bus: Bus, command: _Command, detail: dict[str, Any]) 
             raise _NotBegun(f"the {command.rung} command of before still runs, as {unit}: `systemctl stop` ends it")
 
 
-async def _start(bus: Bus, command: _Command, unit: str) -> str:
-    """The path of its job."""
+async def _start(bus: Bus, command: _Command, unit: str, detail: dict[str, Any]) -> str:
+    """The path of its job. From here on it may run, also where the answer is lost."""
+    detail["unit"] = unit
     properties, signature = _properties(command), "ssa(sv)a(sa(sv))"
     try:
         started = await bus.call(
             MANAGER, "StartTransientUnit", signature, unit, "fail", properties, [], files=command.files
         )
     except CallError as error:
+        del detail["unit"]
         raise _NotBegun(f"systemd refuses to run the {command.rung} command: {error}") from error
     return str(started[0])
 
 
-async def _result(bus: Bus, jobs: Jobs, job: str, timeout_s: float) -> str | None:
+async def _end(bus: Bus, jobs: Jobs, unit: str, job: str, timeout_s: float) -> bool:
+    """Wait for it; whether its job was cancelled: by a stop, mostly, and then the command ends later than its job."""
     until = time.monotonic() + timeout_s
     result = None
     while result is None and bus.connected and (left := until - time.monotonic()) > 0:
         result = await jobs.result(job, min(left, LOOK))
-    return result
+    while result == "canceled" and time.monotonic() < until:
+        if _has_ended(await bus.unit(unit)):
+            break
+        await asyncio.sleep(STEP)
+    return result == "canceled"
+
+
+def _has_ended(unit: Listed | None) -> bool:
+    return unit is None or (unit.active_state in ENDED and unit.job is None)
 
 
 async def _still(bus: Bus, command: _Command, unit: str, job: str) -> str:
-    """Why it has not ended long after its deadline; empty where it has, and only the signal was lost."""
+    """Why it has not ended long after its deadline; empty where it has."""
     listed = await bus.unit(unit)
-    if listed is None or (listed.active_state in ENDED and listed.job is None):
+    if listed is None or _has_ended(listed):
         return ""
     if listed.active_state in ENDED:
-        with contextlib.suppress(CallError):  # it has ended by itself just now
+        with contextlib.suppress(CallError):  # it has just begun
             await bus.call(JOB, "Cancel", path=job)
         return f"the {command.rung} command waited for other jobs of systemd's, and was called off"
     return f"the {command.rung} command did not end within {command.deadline:g} s, nor after SIGKILL"
 
 
-async def _judge(bus: Bus, command: _Command, unit: str, detail: dict[str, Any]) -> Performed:
+async def _judge(bus: Bus, command: _Command, unit: str, cancelled: bool, detail: dict[str, Any]) -> Performed:
     """What came of it, from systemd's own words on the ended unit."""
     listed = await bus.unit(unit)
     path = listed.path if listed else ""
@@ -216,7 +227,7 @@ async def _judge(bus: Bus, command: _Command, unit: str, detail: dict[str, Any])
         return Performed(command.rung, Outcome.FAILED, reason, detail)
     detail["exit_code"] = code = status if how == CLD_EXITED else -status
     detail["output"] = tail(command.files[0])
-    in_time = (how, result) != (CLD_KILLED, "timeout")
+    in_time = cancelled or (how, result) != (CLD_KILLED, "timeout")  # of its start; there is one of a stop too
     if not in_time:
         with contextlib.suppress(CallError):  # nobody is left
             await bus.call(MANAGER, "KillUnit", "ssi", unit, "all", int(signal.SIGKILL))
