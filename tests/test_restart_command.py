@@ -9,12 +9,13 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from watchdog.helper.restart import restart
 from watchdog.model import Epoch, Outcome, Performed
-from watchdog.target import Target
+from watchdog.target import Match, Target
 
 
 def run(*argv: str, deadline: float = 10.0, epoch: Epoch | None = None, named: int | None = None) -> Performed:
@@ -190,6 +191,16 @@ def test_whatever_life_there_is_is_restarted_but_none_is_begun(
     ended = run("touch", str(tmp_path / "ran"), named=process.pid)
     assert (running.outcome, ended.outcome) == (Outcome.DONE, Outcome.GONE)
     assert "names no living process: nothing is started" in ended.reason
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("named", [{"process": Match(exe="/usr/sbin/x")}, {"cgroup": "/machine.slice/x.scope"}])
+def test_without_a_known_process_of_a_match_or_a_cgroup_nothing_is_started(
+    tmp_path: Path, named: dict[str, Any]
+) -> None:
+    done = restart(Target(**named, restart_command=("touch", str(tmp_path / "ran"))), None)
+    assert done.outcome is Outcome.GONE
+    assert done.reason == "no process of it is known: nothing is started that its operator may have stopped"
     assert not (tmp_path / "ran").exists()
 
 

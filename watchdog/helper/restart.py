@@ -43,6 +43,8 @@ def _by_command(target: Target, epoch: Epoch | None, runner: Runner, deadline: f
             raise Gone(f"pidfile {target.pidfile} names no living process")
         elif target.unit is not None:
             run_on_poll(_check_unit_runs(target.unit))
+        elif target.pidfile is None:
+            raise Gone("no process of it is known")
     except Gone as gone:
         reason = f"{gone}: nothing is started that its operator may have stopped"
         return Performed(Rung.RESTART, Outcome.GONE, reason)
