@@ -496,7 +496,7 @@ def test_replies_of_a_mebibyte_cost_the_helper_no_memory(tmp_path: Path) -> None
         assert {len(reply.detail["text"]) for reply in first} == {MAX_REPLY - 1000}
         before = resident_kib(asked.pid)
         replies = [asked.call("examine", "a") for _ in range(20)]
-        assert resident_kib(asked.pid) < before + 1024
+        assert resident_kib(asked.pid) < before + 2048  # one of them may just be on its way out, or not
     assert {reply.outcome for reply in replies} == {Outcome.DONE}
 
 
