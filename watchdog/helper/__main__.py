@@ -16,7 +16,7 @@ from watchdog.helper.options import USAGE, Options, WrongUsage, parse
 from watchdog.helper.peers import Peers
 from watchdog.helper.server import Server
 from watchdog.helper.services import load_with_child
-from watchdog.helper.verbs import VERBS
+from watchdog.helper.verbs import verbs
 
 FIRST_PASSED = 3  # SD_LISTEN_FDS_START
 LOOKED_UP_WITHIN = 20.0  # s for the user's name, which a server on the network may have to be asked for
@@ -41,7 +41,8 @@ def main() -> int:
     except CannotServe as reason:
         print(f"epoll-watchdog helper: {reason}", file=sys.stderr, flush=True)
         return 1
-    server = Server(peers, config, ledger, functools.partial(load_with_child, config), VERBS)
+    table = verbs(transient=options.fd is None)
+    server = Server(peers, config, ledger, functools.partial(load_with_child, config), table)
     gc.collect()
     gc.freeze()  # what is loaded by now stays: a worker's pages stay shared
     server.serve()
