@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from watchdog import target
 from watchdog.target import Pidfile, PidfileUnusable, pidfile_epoch
 
 
@@ -40,7 +39,7 @@ def test_it_tells_what_the_file_tells(pidfile: Pidfile, path: Path) -> None:
 
 def test_while_nothing_changes_the_file_is_not_read_again(pidfile: Pidfile, monkeypatch: pytest.MonkeyPatch) -> None:
     first = pidfile.epoch()
-    monkeypatch.delattr(target, "pidfile_epoch")
+    monkeypatch.delattr("watchdog.target.pidfile.pidfile_epoch")
     assert pidfile.epoch() == first
 
 

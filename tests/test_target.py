@@ -225,7 +225,7 @@ def test_a_unit_whose_name_systemd_escapes_is_found(cgroup: Path) -> None:
 def test_an_alias_stands_for_its_unit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cgroup: Path) -> None:
     (tmp_path / "redis-server.service").touch()
     (tmp_path / "redis.service").symlink_to(tmp_path / "redis-server.service")
-    monkeypatch.setattr("watchdog.target.UNIT_PATH", (str(tmp_path),))
+    monkeypatch.setattr("watchdog.target.unit.UNIT_PATH", (str(tmp_path),))
     assert resolved("redis.service") == "redis-server.service"
     assert resolved("redis-server.service") == "redis-server.service"
     with inside(cgroup / "redis-server.service") as main:
@@ -234,7 +234,7 @@ def test_an_alias_stands_for_its_unit(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_masked_unit_keeps_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "web.service").symlink_to("/dev/null")
-    monkeypatch.setattr("watchdog.target.UNIT_PATH", (str(tmp_path),))
+    monkeypatch.setattr("watchdog.target.unit.UNIT_PATH", (str(tmp_path),))
     assert resolved("web.service") == "web.service"
 
 
