@@ -28,8 +28,9 @@ from watchdog.model import Action, Epoch, Outcome, Performed, Rung
 from watchdog.reading import Lack, Sample
 
 # Seconds until a reply is given up: what the helper allows itself (`verbs.VERBS`), and 22 s for a changed config to be
-# read and the ledger to be written first. Evidence that comes later than that is of no use to its round.
-PATIENCE: Mapping[str, float] = {"hello": 5.0, "examine": 1.2, "nudge": 24.0, "capture": 224.0, "restart": 3624.0}
+# read and the ledger to be written first. A reading that comes later than that is of no use to its round.
+READINGS: Mapping[str, float] = {"find": 2.2, "examine": 1.2}
+PATIENCE: Mapping[str, float] = {"hello": 5.0, **READINGS, "nudge": 28.0, "capture": 224.0, "restart": 3624.0}
 READY_WITHIN = 24.0  # seconds for the config to be read
 PROCESSES = "the service's processes"
 YOUNG = 2.0  # seconds; a connection that is at its end so soon has not lived
@@ -86,6 +87,19 @@ class Hands:
         reply = await self._ask(Request(next(self._ids), verb, service, *pinned))
         return Performed(action.rung, reply.outcome, reply.reason, reply.detail)
 
+    async def find(self, service: str) -> Epoch | Lack | None:
+        """The main process of a service that is no unit; None where it has none. Never raises."""
+        reply = await self._ask(Request(next(self._ids), "find", service))
+        if reply.outcome is Outcome.GONE:
+            return None
+        if reply.outcome is not Outcome.DONE:
+            hint = reply.detail.get("hint", "")
+            return Lack(PROCESSES, f"{reply.reason}; {hint}" if hint else reply.reason)
+        try:
+            return msgspec.convert(reply.detail, Epoch)
+        except msgspec.ValidationError as error:
+            return Lack(PROCESSES, f"the helper talks nonsense: {error}")
+
     async def examine(self, service: str, epoch: Epoch, *, copy: bool = False) -> Sample | Lack:
         """What the kernel says of its processes now; with `copy`, of copies of its epolls too. Never raises."""
         pinned = (epoch.pid, epoch.start_time, epoch.invocation_id)
@@ -130,7 +144,7 @@ class Hands:
             return await asyncio.wait_for(answer, patience)
         except TimeoutError:
             reason = f"the helper did not answer within {patience:g} s"
-            if request.verb == "examine":  # nothing is lost, and the helper may be at work for another service
+            if request.verb in READINGS:  # nothing is lost, and the helper may be at work for another service
                 return Reply(request.id, Outcome.TIMED_OUT, reason)
             self._drop(f"{reason}, {self._link.given_up}")
             return Reply(request.id, Outcome.TIMED_OUT, reason)

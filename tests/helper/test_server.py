@@ -503,7 +503,7 @@ def test_replies_of_a_mebibyte_cost_the_helper_no_memory(tmp_path: Path) -> None
 def test_an_unknown_verb_is_refused_with_those_that_are_known(tmp_path: Path) -> None:
     with helper(tmp_path, {}) as asked:
         reply = asked.call("drill")
-    assert reply.reason == "not understood: unknown verb 'drill'; known: hello, examine, nudge, capture, restart"
+    assert reply.reason == "not understood: unknown verb 'drill'; known: hello, find, examine, nudge, capture, restart"
 
 
 def test_the_whole_surface_is_five_verbs() -> None:
