@@ -174,7 +174,7 @@ class Daemon:
 
     def _guard(self, service: Service, found: State | None) -> None:
         examiner = Examiner(service.name, listeners(service), self._hands, self._diag, self._clock)
-        look = Look(service, self._units, examiner, self._clock)
+        look = Look(service, self._units, examiner, self._clock, self._hands.find)
         guard = Guard(service, look, self._hands, self._store, self._clock, self._board, found)
         self._metrics.guarded(service.name, service.policy.mode, service.probes)
         self._board.guards[service.name] = guard

@@ -28,6 +28,7 @@ from watchdog.probes import PROBES
 from watchdog.probes.deadline import Deadline
 from watchdog.reading import Queue, Reading
 from watchdog.systemd import BusUnavailable, Units
+from watchdog.whereabouts import Find, Whereabouts, nobody_finds
 
 PATIENCE = 30.0  # s that a connection is waited on
 GRACE = 0.05  # s for a probe to end itself at its deadline
@@ -68,13 +69,14 @@ class Seen:
 class Look:
     """Looks at one service, and keeps the connections that are waited on between two looks."""
 
-    def __init__(self, service: Service, units: Units, examiner: Examiner, clock: Clock) -> None:
+    def __init__(
+        self, service: Service, units: Units, examiner: Examiner, clock: Clock, find: Find = nobody_finds
+    ) -> None:
         self._service = service
         self._units = units
         self.examiner = examiner
         self._clock = clock
-        pidfile = service.target.pidfile
-        self._pidfile = target.Pidfile(pidfile) if pidfile is not None else None
+        self._whereabouts = Whereabouts(service, find)
         self._waiting: dict[str, Attempt] = {}
         self._epoch: Epoch | None = None
         self._latencies: defaultdict[str, deque[float]] = defaultdict(lambda: deque(maxlen=LATENCIES))
@@ -109,8 +111,7 @@ class Look:
     def close(self) -> None:
         """Close the connections that are waited on, and let go of the process."""
         self._drop_waiting()
-        if self._pidfile is not None:
-            self._pidfile.close()
+        self._whereabouts.close()
 
     async def _process(self) -> tuple[UnitState | None, Epoch | None, str]:
         """The unit, the life of its main process, and why that can't be known; then it counts as the last one known."""
@@ -120,11 +121,11 @@ class Look:
             if name is not None:
                 unit = await self._units.state(name)
                 return unit, _main(unit), ""
-            return None, self._pidfile.epoch() if self._pidfile is not None else None, ""
+            return None, await self._whereabouts.epoch(), ""
         except BusUnavailable as error:
             return None, self._epoch, str(error)
         except target.Refusal as refusal:
-            return unit, self._epoch, f"{refusal}; {refusal.hint}"
+            return unit, self._epoch, refusal.with_hint()
         except OSError as error:
             return unit, self._epoch, str(error)
 

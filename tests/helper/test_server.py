@@ -506,9 +506,10 @@ def test_an_unknown_verb_is_refused_with_those_that_are_known(tmp_path: Path) ->
     assert reply.reason == "not understood: unknown verb 'drill'; known: hello, find, examine, nudge, capture, restart"
 
 
-def test_the_whole_surface_is_five_verbs() -> None:
+def test_the_whole_surface_is_six_verbs() -> None:
     assert {name: (verb.rung, verb.stored, verb.reads) for name, verb in VERBS.items()} == {
         "hello": (None, False, False),
+        "find": (None, False, True),
         "examine": (None, False, True),
         "nudge": (Rung.NUDGE, False, False),
         "capture": (Rung.CAPTURE, True, False),

@@ -58,7 +58,7 @@ async def _look_at_service(config: Path, service: Service, ledger: Path) -> Find
     clock, diag, units = Clock(), SockDiag(), Units()
     hands = await Hands.spawn(config, ledger)
     examiner = Examiner(service.name, listeners(service), hands, diag, clock)
-    look = Look(service, units, examiner, clock)
+    look = Look(service, units, examiner, clock, hands.find)
     try:
         await hands.ready()  # half a second of CPU, which must not make the probes late
         scarce = _Scarcity(clock)
