@@ -1,5 +1,5 @@
 # Each target does its own set-up. `make demo` shows the main job; `make test` runs everything that CI runs.
-.PHONY: demo test lookalikes false-proofs lint bench lock clean
+.PHONY: demo test lookalikes false-proofs lint bench install deb lock clean
 .DEFAULT_GOAL := demo
 
 demo:
@@ -29,6 +29,16 @@ lint:
 bench:
 	@packaging/setup bench
 	.venv/bin/python -m bench $(ARGS)
+
+# The whole tree below DESTDIR, or into this system.
+install:
+	@packaging/setup deb
+	@packaging/install "$(DESTDIR)"
+
+# dist/epoll-watchdog_VERSION-REVISION_ARCH.deb, for the Debian that this machine runs.
+deb:
+	@packaging/setup deb
+	@packaging/deb $(ARGS)
 
 # The lock files, made anew from the ranges in pyproject.toml.
 lock:

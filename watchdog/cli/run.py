@@ -9,6 +9,8 @@ import click
 
 from watchdog.config import DEFAULT_FILE, ConfigInvalid, load
 
+BAD_CONFIG = 78  # EX_CONFIG of sysexits.h: our unit tells systemd not to try again (RestartPreventExitStatus=)
+
 
 @click.command()
 @click.option(
@@ -28,8 +30,8 @@ from watchdog.config import DEFAULT_FILE, ConfigInvalid, load
 def command(path: Path, helper: Path | None, verbose: bool) -> None:
     """Guard the services of a config, until SIGTERM.
 
-    Nothing starts with a bad config: every error is told, and the exit code is 1. SIGHUP reads the config again; if the
-    new one is bad, the old one stays in force.
+    Nothing starts with a bad config: every error is told, and the exit code is 78. It is 1 where the address of the
+    metrics is taken. SIGHUP reads the config again; if the new one is bad, the old one stays in force.
     """
     from watchdog import daemon, log
     from watchdog.web.server import CannotListen
@@ -39,7 +41,7 @@ def command(path: Path, helper: Path | None, verbose: bool) -> None:
         daemon.run(path, load(path), helper)
     except ConfigInvalid as error:
         click.echo(str(error), err=True)
-        sys.exit(1)
+        sys.exit(BAD_CONFIG)
     except CannotListen as error:
         click.echo(f"epoll-watchdog: {error}", err=True)
         sys.exit(1)

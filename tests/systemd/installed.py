@@ -1,0 +1,100 @@
+"""The package, and a machine that it is installed in as its users install it: by dpkg.
+
+A build takes some 15 s, so packages are kept in .cache/packages, under a hash of all that goes into them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import os
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+from tests.systemd.machine import REPOSITORY, Machine, booted
+
+SOURCES = (
+    *("pyproject.toml", "requirements.lock", "requirements-dev.lock", "README.md", "CHANGELOG.md", "LICENSE"),
+    *("docs", "packaging", "systemd", "watchdog"),
+)
+KEPT = REPOSITORY / ".cache/packages"
+NEVER_CHANGES = {"SOURCE_DATE_EPOCH": "1700000000"}  # a commit that changes no file makes no other package
+DAEMON, HELPER, SOCKET = "epoll-watchdog.service", "epoll-watchdog-helper.service", "epoll-watchdog-helper.socket"
+
+
+@functools.cache
+def package() -> Path:
+    """The package of this tree, built where that has not been done yet; below the repository, which machines see."""
+    where = KEPT / _hash()
+    KEPT.mkdir(parents=True, exist_ok=True)
+    with (KEPT / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not where.exists():
+            _build(where)
+    [found] = where.glob("*-1_*.deb")
+    return found
+
+
+def _build(where: Path) -> None:
+    subprocess.run(["packaging/setup", "deb"], cwd=REPOSITORY, check=True)
+    with tempfile.TemporaryDirectory(dir=KEPT) as draft:
+        script = ["packaging/deb", "--output", draft]
+        done = subprocess.run(script, cwd=REPOSITORY, env=os.environ | NEVER_CHANGES, capture_output=True, text=True)
+        if done.returncode != 0:
+            raise AssertionError(f"packaging/deb ended with {done.returncode}:\n{done.stdout}{done.stderr}")
+        where.mkdir()
+        for deb in Path(draft).glob("*.deb"):
+            shutil.copy(deb, where)
+    for older in sorted(KEPT.glob("*/"), key=lambda each: each.stat().st_mtime)[:-4]:
+        shutil.rmtree(older)
+
+
+def _hash() -> str:
+    digest = hashlib.sha256()
+    for source in SOURCES:
+        top = REPOSITORY / source
+        files = [top] if top.is_file() else sorted(each for each in top.rglob("*") if each.is_file())
+        for file in files:
+            if "__pycache__" not in file.parts:
+                digest.update(f"{file.relative_to(REPOSITORY)} {file.stat().st_mode} ".encode())
+                digest.update(hashlib.sha256(file.read_bytes()).digest())
+    return digest.hexdigest()[:16]
+
+
+@functools.cache
+def newer_package() -> Path:
+    """The same tree as a package of a higher version; below the repository, too."""
+    older = package()
+    newer = older.with_name(older.name.replace("-1_", "-2_"))
+    if not newer.exists():
+        with tempfile.TemporaryDirectory(dir=KEPT) as draft:
+            tree = Path(draft, "tree")
+            subprocess.run(["dpkg-deb", "--raw-extract", older, tree], check=True)
+            control = tree / "DEBIAN/control"
+            control.write_text(control.read_text().replace("-1\n", "-2\n", 1))
+            pack = ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, Path(draft, "deb")]
+            subprocess.run(pack, check=True, stdout=subprocess.DEVNULL)
+            Path(draft, "deb").rename(newer)
+    return newer
+
+
+def dpkg(machine: Machine, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+    """Run dpkg in the machine, as apt would: without questions."""
+    quick = ("--force-unsafe-io", "--force-confold")  # its disk is memory
+    return machine.run("dpkg", *quick, *arguments, check=check, env={"DEBIAN_FRONTEND": "noninteractive"})
+
+
+@contextlib.contextmanager
+def booted_with_package(base: Path) -> Iterator[Machine]:
+    """A machine in which the package is installed and its daemon runs, guarding nothing yet."""
+    deb = package()
+    with booted(base) as machine:
+        machine.run("rm", "-f", "/usr/sbin/policy-rc.d")  # some images of containers forbid every start by it
+        dpkg(machine, "--install", deb)
+        machine.wait_until(DAEMON)
+        yield machine
