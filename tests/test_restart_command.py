@@ -195,13 +195,21 @@ def test_whatever_life_there_is_is_restarted_but_none_is_begun(
 
 
 @pytest.mark.parametrize("named", [{"process": Match(exe="/usr/sbin/x")}, {"cgroup": "/machine.slice/x.scope"}])
-def test_without_a_known_process_of_a_match_or_a_cgroup_nothing_is_started(
-    tmp_path: Path, named: dict[str, Any]
-) -> None:
+def test_without_a_process_of_a_match_or_a_cgroup_nothing_is_started(tmp_path: Path, named: dict[str, Any]) -> None:
     done = restart(Target(**named, restart_command=("touch", str(tmp_path / "ran"))), None)
     assert done.outcome is Outcome.GONE
-    assert done.reason == "no process of it is known: nothing is started that its operator may have stopped"
+    assert done.reason.endswith("names no living process: nothing is started that its operator may have stopped")
     assert not (tmp_path / "ran").exists()
+
+
+def test_whichever_process_fits_a_match_is_restarted() -> None:
+    words = ("1000", f"0.{os.getpid()}")  # nobody else's sleep has these
+    with subprocess.Popen(["sleep", *words]) as sleeper:
+        try:
+            named = Match(exe="/bin/sleep", args=words)
+            assert restart(Target(process=named, restart_command=("/bin/true",)), None).outcome is Outcome.DONE
+        finally:
+            sleeper.kill()
 
 
 def test_whether_a_unit_runs_is_asked_before_its_command_is_run(

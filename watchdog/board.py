@@ -105,7 +105,7 @@ class Board:
         """How scarce the host and the service's cgroup are, now."""
         self._meters = {name: meter for name, meter in self._meters.items() if name in self.guards}
         meter = self._meters.setdefault(service.name, Meter(self.meter, self._clock.now))
-        return meter.read(service.target.unit, epoch)
+        return meter.read(service.target, epoch)
 
     async def outlook(self, service: Service) -> RestartOutlook | None:
         """What would come of a restart of its unit; None where it has none, or nobody tells."""

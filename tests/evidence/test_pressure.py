@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +15,7 @@ from tests.servers import until
 from watchdog.evidence.pressure import WINDOW, HostMeter, Meter
 from watchdog.model import Epoch
 from watchdog.reading import Pressure
-from watchdog.target import start_time
+from watchdog.target import Target, start_time
 
 
 def ourselves() -> Epoch:
@@ -69,14 +69,18 @@ def unit() -> Iterator[Path]:
         cgroup.rmdir()
 
 
-def test_the_pressure_in_the_unit_s_cgroup_is_told_apart_from_the_host_s(crowded: None, unit: Path) -> None:
+@pytest.mark.parametrize("named", [lambda name: Target(unit=name), lambda name: Target(cgroup=f"/{name}")])
+def test_the_pressure_in_the_service_s_cgroup_is_told_apart_from_the_host_s(
+    crowded: None, unit: Path, named: Callable[[str], Target]
+) -> None:
+    target = named(unit.name)
     with subprocess.Popen(["sleep", "300"]) as process:
         try:
             (unit / "cgroup.procs").write_text(str(process.pid))
             meter = Meter(HostMeter())
             epoch = Epoch(process.pid, start_time(process.pid))
-            until(lambda: meter.read(unit.name, epoch).window > 0, 30, "a whole window")
-            told = meter.read(unit.name, epoch)
+            until(lambda: meter.read(target, epoch).window > 0, 30, "a whole window")
+            told = meter.read(target, epoch)
         finally:
             process.kill()
     assert told.unit_window >= WINDOW
@@ -86,18 +90,18 @@ def test_the_pressure_in_the_unit_s_cgroup_is_told_apart_from_the_host_s(crowded
 
 
 def test_of_a_service_that_is_no_unit_no_cgroup_is_guessed() -> None:
-    told = Meter(HostMeter()).read(None, ourselves())
+    told = Meter(HostMeter()).read(Target(), ourselves())
     assert (told.unit_cpu_some, told.unit_window) == (None, 0.0)
 
 
 def test_of_a_unit_that_the_process_is_not_of_nothing_is_told() -> None:
-    assert Meter(HostMeter()).read("nobody.service", ourselves()).unit_cpu_some is None
+    assert Meter(HostMeter()).read(Target(unit="nobody.service"), ourselves()).unit_cpu_some is None
 
 
 def test_of_a_process_that_has_ended_nothing_is_told() -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()
-    assert Meter(HostMeter()).read("web.service", Epoch(gone.pid, 1)).unit_cpu_some is None
+    assert Meter(HostMeter()).read(Target(unit="web.service"), Epoch(gone.pid, 1)).unit_cpu_some is None
 
 
 # --- files whose totals the test sets ---------------------------------------------------------------------------------

@@ -103,4 +103,4 @@ def _summary(file: Path, config: Config) -> str:
 
 
 def _guarded(service: Service) -> str:
-    return service.target.unit or service.target.pidfile or ""
+    return str(service.target)

@@ -6,6 +6,7 @@ Facts: unit names from systemd.unit(5), label names from the Prometheus data mod
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Collection, Mapping
 
@@ -13,7 +14,7 @@ from watchdog.config.found import Place, quoted
 from watchdog.config.typed import near
 from watchdog.model import Budget, Mode, Plane, Policy, Rung
 from watchdog.settings import format_duration
-from watchdog.target import Target
+from watchdog.target import Match, Target, is_never_touched, untouchable_part
 from watchdog.verdicts import VERDICTS, Stance, ladder
 
 NAME = r"[A-Za-z0-9_.@-]{1,64}"
@@ -23,8 +24,7 @@ UNIT = (
     r"[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?"
     r"\.(service|socket|device|mount|automount|swap|target|path|timer|slice|scope)"
 )
-# Without them nobody could be helped any more, we least of all.
-UNTOUCHABLE = r"(dbus|dbus-broker|systemd-.*|epoll-watchdog.*)\.service"
+USER = r"[A-Za-z0-9_][A-Za-z0-9_.@\\-]{0,255}\$?"  # a uid; or a name as useradd(8), a directory or systemd makes it
 MIN_INTERVAL = 0.1  # seconds
 MIN_TRIPWIRE = 0.05  # seconds
 MIN_PING = 15.0  # seconds; Healthchecks.io takes five pings a minute of one check
@@ -101,12 +101,12 @@ def target(place: Place, value: Target, bad: Collection[str]) -> None:
     if value.unit is not None and unit(place.at("unit"), value.unit):
         if not value.unit.endswith(".service"):
             place.at("unit").error(f"{quoted(value.unit)} has no process to guard; name a .service")
-        elif re.fullmatch(UNTOUCHABLE, value.unit):
-            place.at("unit").error(f"{quoted(value.unit)} is never touched; the host, or this watchdog, stands on it")
+        elif is_never_touched(value.unit):
+            _untouchable(place.at("unit"), value.unit)
     if value.pidfile is not None:
         path(place.at("pidfile"), value.pidfile)
     if value.process is not None:
-        path(place.at("process", "exe"), value.process.exe)
+        process(place.at("process"), value.process)
     if value.cgroup is not None:
         cgroup(place.at("cgroup"), value.cgroup)
     command(place.at("restart_command"), value.restart_command)
@@ -120,6 +120,24 @@ def target(place: Place, value: Target, bad: Collection[str]) -> None:
         place.at("nudge", "methods").error('names each method once, in the order to try; give ["ptrace", "freeze"]')
 
 
+def _untouchable(place: Place, text: str) -> None:
+    place.error(f"{quoted(text)} is never touched; the host, or this watchdog, stands on it")
+
+
+def process(place: Place, value: Match) -> None:
+    """What a process is known by."""
+    path(place.at("exe"), value.exe)
+    if value.exe.endswith("/") or os.path.normpath(value.exe) != value.exe:
+        place.at("exe").error(f"{quoted(value.exe)} is no plain path; write it as `readlink /proc/PID/exe` shows it")
+    for index, word in enumerate(value.args):
+        if not word:
+            place.at("args", index).error("is empty; leave it out")
+        elif "\0" in word:
+            place.at("args", index).error("holds a NUL character; no argument can")
+    if value.user is not None and not re.fullmatch(USER, value.user):
+        place.at("user").error(f'{quoted(value.user)} is no user; give a name such as "www-data", or a uid')
+
+
 def cgroup(place: Place, text: str) -> None:
     """A path below the mount point of cgroup v2, as /proc/PID/cgroup shows it."""
     parts = text.split("/")
@@ -127,6 +145,8 @@ def cgroup(place: Place, text: str) -> None:
         place.error(f'{quoted(text)} is no cgroup; write it as /proc/PID/cgroup does: "/machine.slice/NAME.scope"')
     elif "\0" in text:
         place.error("holds a NUL character; no path does")
+    elif part := untouchable_part(text):
+        _untouchable(place, part)
 
 
 def policy(place: Place, value: Policy, bad: Collection[str]) -> None:

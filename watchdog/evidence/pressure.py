@@ -25,7 +25,7 @@ from dataclasses import dataclass, field, replace
 from watchdog.evidence.pinned import now as boottime
 from watchdog.model import Epoch
 from watchdog.reading import Pressure
-from watchdog.target import Gone, unit_cgroup
+from watchdog.target import Gone, Target, cgroup_of
 
 WINDOW = 2.0  # s at least that the shares are of: the default time-out of a probe
 FRESH = 0.2  # s that a reading of the host serves all services
@@ -145,7 +145,7 @@ class HostMeter:
 
 
 class Meter:
-    """The pressure on one service: the host's, and that of its unit's cgroup, if it has one."""
+    """The pressure on one service: the host's, and that of its own cgroup, if it has one."""
 
     def __init__(self, host: HostMeter, now: Callable[[], float] = boottime) -> None:
         self._host = host
@@ -154,10 +154,10 @@ class Meter:
         self._cgroup: str | None = None
         self._history = _History()
 
-    def read(self, unit: str | None, epoch: Epoch | None) -> Pressure:
-        """The pressure now; `epoch` is the main process, which leads to the unit's cgroup."""
+    def read(self, target: Target, epoch: Epoch | None) -> Pressure:
+        """The pressure now; `epoch` is the main process, which leads to the service's cgroup."""
         if epoch != self._epoch:
-            self._enter(unit, epoch)
+            self._enter(target, epoch)
         if self._cgroup is not None:
             self._history.add(self._now(), _all_psi(f"{self._cgroup}/{{}}.pressure"))
         window, grown = self._history.grown()
@@ -166,11 +166,11 @@ class Meter:
             self._host.read(), unit_window=window, unit_cpu_some=cpu, unit_memory_full=memory, unit_io_full=io
         )
 
-    def _enter(self, unit: str | None, epoch: Epoch | None) -> None:
+    def _enter(self, target: Target, epoch: Epoch | None) -> None:
         self._epoch, self._cgroup, self._history = epoch, None, _History()
-        if unit is not None and epoch is not None:
+        if epoch is not None:
             with contextlib.suppress(Gone, OSError):
-                self._cgroup = unit_cgroup(unit, epoch.pid)
+                self._cgroup = cgroup_of(target, epoch.pid)
 
 
 def _shares(grown: Totals, window: float) -> tuple[float | None, float | None, float | None]:

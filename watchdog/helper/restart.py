@@ -2,7 +2,8 @@
 
 It runs in a forked child of the helper: it blocks, and imports what the resident helper shall not carry. Nothing is
 started that is not running: where the process that was to be ended has ended already, its operator may have stopped it.
-A command cannot know that, so it is looked at before: systemd knows it of a unit, the pidfile of anything else.
+A command cannot know that, so it is looked at before: systemd knows it of a unit; what names anything else, names a
+living process or not.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from watchdog.helper.command import DEADLINE, Child, Runner
 from watchdog.helper.unit_restart import RESTARTABLE, try_restart
 from watchdog.model import Epoch, Outcome, Performed, Rung
 from watchdog.systemd import Bus, BusUnavailable, CallError, run_on_poll
-from watchdog.target import Gone, Target, check_runs, pidfile_epoch
+from watchdog.target import Gone, Target, check_runs, find
 
 
 def restart(
@@ -39,12 +40,10 @@ def _by_command(target: Target, epoch: Epoch | None, runner: Runner, deadline: f
     try:
         if epoch is not None:
             check_runs(target, epoch)
-        elif target.pidfile is not None and pidfile_epoch(target.pidfile) is None:
-            raise Gone(f"pidfile {target.pidfile} names no living process")
         elif target.unit is not None:
             run_on_poll(_check_unit_runs(target.unit))
-        elif target.pidfile is None:
-            raise Gone("no process of it is known")
+        elif find(target) is None:
+            raise Gone(f"{target} names no living process")
     except Gone as gone:
         reason = f"{gone}: nothing is started that its operator may have stopped"
         return Performed(Rung.RESTART, Outcome.GONE, reason)

@@ -62,7 +62,7 @@ def _find(target: Target, _request: Request, never: frozenset[int]) -> Done:
     """What the brain can't see: whose executable is a process'."""
     epoch = find(target, never)
     if epoch is None:
-        raise Gone(f"no process is there of {target}")
+        raise Gone(f"{target} names no living process")
     return Done(Outcome.DONE, "", {"pid": epoch.pid, "start_time": epoch.start_time})
 
 

@@ -13,6 +13,7 @@ from watchdog.target.held import Held as Held
 from watchdog.target.match import match_epoch as match_epoch
 from watchdog.target.never import check_process as check_process
 from watchdog.target.never import is_never_touched as is_never_touched
+from watchdog.target.never import untouchable_part as untouchable_part
 from watchdog.target.pidfile import Pidfile as Pidfile
 from watchdog.target.pidfile import pidfile_epoch as pidfile_epoch
 from watchdog.target.process import TICKS as TICKS

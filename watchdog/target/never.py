@@ -15,8 +15,9 @@ from watchdog.target.cgroups import cgroups_of
 from watchdog.target.process import of_kernel, of_process, stat_fields
 from watchdog.target.words import NeverATarget
 
-UNTOUCHABLE = re.compile(r"init\.scope|(dbus|dbus-broker|epoll-watchdog.*|systemd-.*)\.service")
-# Not systemd's own, though named so: the containers of `machinectl start`, and Prometheus' exporter.
+UNTOUCHABLE = re.compile(r"init\.scope|(dbus|dbus-broker|epoll-watchdog(-helper)?|systemd-.*)\.service")
+# Not systemd's own, though named so: the containers of `machinectl start`, and Prometheus' exporter. And our names are
+# whole ones: what a restart command has started lives in the unit that it ran as, epoll-watchdog-restart-….service.
 TOUCHABLE = re.compile(r"systemd-nspawn@.*\.service|systemd-exporter\.service")
 
 
