@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 
-from watchdog.helper import worker
+from watchdog.helper import frozen, worker
 from watchdog.helper.options import USAGE, Options, WrongUsage, parse
 from watchdog.helper.peers import Peers
 from watchdog.helper.server import Server
@@ -21,6 +21,7 @@ from watchdog.helper.verbs import verbs
 FIRST_PASSED = 3  # SD_LISTEN_FDS_START
 LOOKED_UP_WITHIN = 20.0  # s for the user's name, which a server on the network may have to be asked for
 LEDGER = "ledger.json"
+THAWED_WITHIN = 5.0  # s for what an earlier helper left frozen; then it is told, and left to the next one
 
 
 class CannotServe(Exception):
@@ -37,16 +38,36 @@ def main() -> int:
     config = os.path.abspath(options.config)
     try:
         ledger = _ledger(options.ledger)
+        if not _thaw(frozen.beside(ledger)) and options.thaw:
+            return 1
+        if options.thaw:
+            return 0
         peers = _peers(options)
     except CannotServe as reason:
         print(f"epoll-watchdog helper: {reason}", file=sys.stderr, flush=True)
         return 1
-    table = verbs(transient=options.fd is None)
+    table = verbs(transient=options.fd is None, frozen=frozen.beside(ledger))
     server = Server(peers, config, ledger, functools.partial(load_with_child, config), table)
     gc.collect()
     gc.freeze()  # what is loaded by now stays: a worker's pages stay shared
     server.serve()
     return 0
+
+
+def _thaw(records: str) -> bool:
+    """Thaw what an earlier helper left frozen; whether nothing is. In a worker, for it takes D-Bus."""
+    if not frozen.recorded(records):
+        return True
+
+    def thaw() -> dict[str, str]:
+        from watchdog.helper.thaw import thaw_recorded
+
+        return dict(thaw_recorded(records, THAWED_WITHIN))
+
+    found = worker.run(thaw, 4 * THAWED_WITHIN)
+    failures = dict.fromkeys(frozen.recorded(records), found.error) if found.error else found.value
+    frozen.tell(failures)
+    return not failures
 
 
 def _ledger(given: str | None) -> str:

@@ -8,10 +8,12 @@ from typing import Any
 USAGE = """\
 usage: python -m watchdog.helper --fd N --config PATH --ledger PATH
        python -m watchdog.helper --config PATH [--ledger PATH] [--peer-user NAME] [--idle SECONDS]
+       python -m watchdog.helper --thaw [--ledger PATH]
 
 The helper of epoll-watchdog: all that it does as root. In the first form it serves the other end of a connected stream
 socket, until that is closed. In the second, those who come to the listening Unix socket that systemd passes to it
-(sd_listen_fds(3)), until nobody has been there for a while.
+(sd_listen_fds(3)), until nobody has been there for a while. In the third, it thaws what an earlier one froze and did
+not thaw, and ends: 0 where nothing is frozen by it any more.
 
   --config PATH     the TOML file that names the services
   --ledger PATH     where the helper keeps account of what it did; else $STATE_DIRECTORY/ledger.json
@@ -28,6 +30,7 @@ class Options:
     ledger: str | None = None
     peer_user: str | None = None
     idle: float = 60.0
+    thaw: bool = False
 
 
 class WrongUsage(Exception):
@@ -51,6 +54,9 @@ def parse(words: Sequence[str]) -> Options:
         name, given, value = word.partition("=")
         if name in ("-h", "--help"):
             raise WrongUsage
+        if word == "--thaw":
+            options.thaw = True
+            continue
         if name not in _KINDS:
             raise WrongUsage(f"there is no option {name!r}")
         if not given and (value := next(rest, "")) == "":
@@ -59,6 +65,6 @@ def parse(words: Sequence[str]) -> Options:
             setattr(options, name.removeprefix("--").replace("-", "_"), _KINDS[name](value))
         except ValueError:
             raise WrongUsage(f"{name} takes a number, not {value!r}") from None
-    if not options.config:
+    if not options.config and not options.thaw:
         raise WrongUsage("--config is missing")
     return options
