@@ -60,7 +60,9 @@ from watchdog.telling import tell, words
 from watchdog.verdicts import Stance, ladder, stance
 
 REMEDIES = (Rung.NUDGE, Rung.RESTART)
-NO_RIGHTS = ("NotPermitted", "YamaForbids")  # what the helper calls it (evidence/rights.py)
+# What the helper calls it: it lacks the rights (evidence/rights.py), or the host lacks the means (helper/frozen.py).
+NO_RIGHTS = ("NotPermitted", "YamaForbids")
+NO_MEANS = ("CannotFreeze",)
 FLAP_RISE = 10  # times `rise` that a service whose budget is spent must be healthy before its incident closes
 
 
@@ -404,8 +406,12 @@ def _performed(policy: Policy, state: State, event: Performed, now: float) -> St
 
 
 def _lacks_rights(event: Performed) -> bool:
-    skipped = event.detail.get("skipped", ())
-    return event.outcome is Outcome.REFUSED and any(each.get("refusal") in NO_RIGHTS for each in skipped)
+    """Whether no method of the nudge is left that could do it here."""
+    if event.outcome is not Outcome.REFUSED:
+        return False
+    if methods := event.detail.get("methods"):
+        return all(each.get("refusal") in (*NO_RIGHTS, *NO_MEANS) for each in methods)
+    return any(each.get("refusal") in NO_RIGHTS for each in event.detail.get("skipped", ()))
 
 
 def _told(state: State, event: Told, now: float) -> Step:

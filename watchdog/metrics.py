@@ -24,6 +24,7 @@ from watchdog import __version__
 from watchdog.model import (
     Diagnosis,
     Kind,
+    Method,
     Mode,
     Observation,
     Outcome,
@@ -192,10 +193,19 @@ class Metrics:
             self._recovery.labels(rung)
         self._stopped = prometheus_client.Histogram(
             f"{PREFIX}nudge_stopped_seconds",
-            "The longest time that a nudge stopped any one thread.",
+            "The longest time that a nudge stopped any one thread; by freeze, the whole service.",
             buckets=STOPPED_BUCKETS,
             registry=self._registry,
         )
+        self._nudges = prometheus_client.Counter(
+            f"{PREFIX}nudges",
+            "Nudges by the method that was tried and its outcome; one nudge may try both.",
+            ["method", "outcome"],
+            registry=self._registry,
+        )
+        for method in Method:
+            for outcome in Outcome:
+                self._nudges.labels(method, outcome)
         self._probe = prometheus_client.Histogram(
             f"{PREFIX}probe_seconds",
             "How long probes took, those that timed out included.",
@@ -314,8 +324,12 @@ class Metrics:
                 known.paused = False
 
     def _nudged(self, record: Record) -> None:
-        longest = record.detail.get("longest_stop_seconds")  # as `helper.nudge` tells it; a refused nudge has none
-        if record.kind is RecordKind.NUDGED and longest is not None:
+        if record.kind is not RecordKind.NUDGED:
+            return
+        for tried in record.detail.get("methods", ()):  # as `helper.methods` tells it; of a nudge that got so far
+            self._nudges.labels(tried["method"], tried["outcome"]).inc()
+        longest = record.detail.get("longest_stop_seconds")
+        if longest:  # 0: nothing stood still
             self._stopped.observe(longest)
 
     # --- the daemon itself --------------------------------------------------------------------------------------------
