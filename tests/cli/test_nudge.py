@@ -54,7 +54,7 @@ def test_a_refusal_is_told_by_name_with_what_to_do() -> None:
     done = nudge("1")
     assert done.returncode == 1
     refusal, hint = done.stderr.splitlines()
-    assert refusal == "process 1: NeverATarget: it is never touched"
+    assert refusal == "refused: NeverATarget: process 1 is never touched"
     assert "PID 1" in hint
 
 

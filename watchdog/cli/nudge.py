@@ -11,7 +11,7 @@ import click
 from watchdog.helper import worker
 from watchdog.helper.nudge import Nudge, nudge
 from watchdog.model import Epoch
-from watchdog.target import Refusal, Target, processes, start_time
+from watchdog.target import Refusal, Target, check_process, processes, start_time
 
 TIMEOUT = 2.0  # seconds; the nudge gives itself less
 
@@ -62,7 +62,9 @@ def _ask(what: str) -> dict[str, Any]:
 
 def _processes(what: str) -> tuple[Epoch, ...]:
     if what.isdecimal():
-        return (_epoch(int(what)),)
+        epoch = _epoch(int(what))
+        check_process(epoch.pid)
+        return (epoch,)
     from watchdog.systemd import BusUnavailable, CallError, NoSuchUnit, NotRunning, unit_main_pid
 
     unit = what if "." in what else f"{what}.service"
