@@ -51,7 +51,8 @@ def match_epoch(match: Match, never: Collection[int] = ()) -> Epoch | None:
         shown = ", ".join(str(epoch.pid) for epoch in sorted(first, key=lambda epoch: epoch.pid)[:TOLD])
         raise SeveralFit(f"{len(first)} processes run {match}: {shown}{', …' if len(first) > TOLD else ''}")
     if not first and hidden:
-        raise CantLook(f"no process is known to run {match}, but what {hidden} others run only root may read")
+        others = f"{hidden} other runs" if hidden == 1 else f"{hidden} others run"
+        raise CantLook(f"no process is known to run {match}; what {others} that might, only root may read")
     return first[0] if first else None
 
 

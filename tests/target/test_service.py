@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.target.sleepers import inside, sleeping
 from watchdog.model import Epoch
 from watchdog.target import (
     Gone,
-    NeverATarget,
     NotOfUnit,
     PidfileUnusable,
     Target,
     age,
     check_alive,
-    check_allowed,
     descendants,
     owner,
     pidfile_epoch,
@@ -31,32 +28,6 @@ from watchdog.target import (
 )
 
 NOBODY = 65534
-
-
-@contextlib.contextmanager
-def sleeping(*, user: int | None = None) -> Iterator[int]:
-    """The PID of a process that does nothing."""
-    process = subprocess.Popen(["sleep", "300"], user=user)
-    try:
-        yield process.pid
-    finally:
-        process.kill()
-        process.wait()
-
-
-@pytest.fixture
-def sleeper() -> Iterator[int]:
-    """A process of root."""
-    with sleeping() as pid:
-        yield pid
-
-
-@pytest.fixture
-def dead_pid() -> int:
-    """A PID that nobody has."""
-    process = subprocess.Popen(["true"])
-    process.wait()
-    return process.pid
 
 
 # --- one process ------------------------------------------------------------------------------------------------------
@@ -172,33 +143,6 @@ def test_a_directory_that_a_user_could_exchange_names_none_but_that_user_s_proce
 # --- a unit -----------------------------------------------------------------------------------------------------------
 
 
-def mounted(kind: str, option: str) -> Path:
-    """Where a hierarchy of cgroups is mounted."""
-    mounts = [line.split() for line in Path("/proc/self/mounts").read_text().splitlines()]
-    return next(Path(at) for _, at, fs, options, *_ in mounts if fs == kind and option in options.split(","))
-
-
-@pytest.fixture
-def cgroup() -> Iterator[Path]:
-    """A cgroup of ours at the root of the hierarchy that systemd would use; it is removed at the end."""
-    top = mounted("cgroup2", "rw") / f"epoll-watchdog-test-{os.getpid()}.slice"
-    top.mkdir()
-    try:
-        yield top
-    finally:
-        for directory, _, _ in os.walk(top, topdown=False):
-            Path(directory).rmdir()
-
-
-@contextlib.contextmanager
-def inside(cgroup: Path) -> Iterator[int]:
-    """A process in that cgroup."""
-    cgroup.mkdir(parents=True, exist_ok=True)
-    with sleeping() as pid:
-        (cgroup / "cgroup.procs").write_text(str(pid))
-        yield pid
-
-
 def test_a_unit_s_processes_are_those_of_its_cgroup_and_below(cgroup: Path) -> None:
     unit = cgroup / "web@1.service"
     with inside(unit) as main, inside(unit / "workers") as worker, inside(cgroup / "other.service"):
@@ -242,18 +186,6 @@ def test_a_main_process_that_is_gone_is_told(cgroup: Path, dead_pid: int) -> Non
     del cgroup
     with pytest.raises(Gone):
         unit_pids("web.service", dead_pid)
-
-
-@pytest.mark.parametrize(
-    "unit", ["dbus.service", "init.scope", "epoll-watchdog-helper.service", "systemd-logind.service"]
-)
-def test_what_the_host_stands_on_is_no_target(unit: str) -> None:
-    with pytest.raises(NeverATarget, match="never touched"):
-        check_allowed(Target(unit=unit))
-
-
-def test_a_unit_that_only_begins_like_systemd_s_is_a_target() -> None:
-    check_allowed(Target(unit="systemd-exporter.service"))
 
 
 # --- a service --------------------------------------------------------------------------------------------------------

@@ -13,16 +13,16 @@ from watchdog.target import Pidfile, PidfileUnusable, pidfile_epoch
 
 
 @pytest.fixture
-def sleeper() -> Iterator[subprocess.Popen[bytes]]:
-    with subprocess.Popen(["/bin/sleep", "60"]) as process:
-        yield process
-        process.kill()
+def process() -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(["/bin/sleep", "60"]) as sleeper:
+        yield sleeper
+        sleeper.kill()
 
 
 @pytest.fixture
-def path(tmp_path: Path, sleeper: subprocess.Popen[bytes]) -> Path:
+def path(tmp_path: Path, process: subprocess.Popen[bytes]) -> Path:
     path = tmp_path / "pid"
-    path.write_text(f"{sleeper.pid}\n")
+    path.write_text(f"{process.pid}\n")
     return path
 
 
@@ -44,11 +44,11 @@ def test_while_nothing_changes_the_file_is_not_read_again(pidfile: Pidfile, monk
 
 
 def test_a_process_that_has_ended_is_none_before_anybody_reaps_it(
-    pidfile: Pidfile, sleeper: subprocess.Popen[bytes]
+    pidfile: Pidfile, process: subprocess.Popen[bytes]
 ) -> None:
     assert pidfile.epoch() is not None
-    sleeper.kill()
-    os.waitid(os.P_PID, sleeper.pid, os.WEXITED | os.WNOWAIT)
+    process.kill()
+    os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
     assert pidfile.epoch() is None
 
 
