@@ -21,7 +21,7 @@ from watchdog.helper.verbs import verbs
 FIRST_PASSED = 3  # SD_LISTEN_FDS_START
 LOOKED_UP_WITHIN = 20.0  # s for the user's name, which a server on the network may have to be asked for
 LEDGER = "ledger.json"
-THAWED_WITHIN = 5.0  # s for what an earlier helper left frozen; then it is told, and left to the next one
+THAWED_WITHIN = 3.0  # s for what an earlier helper left frozen; then it is told, and left to the next one
 
 
 class CannotServe(Exception):
