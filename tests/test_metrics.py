@@ -172,6 +172,27 @@ def test_a_remedy_counts_by_its_outcome() -> None:
     assert value(metrics, "nudge_stopped_seconds_bucket", le="5e-05") == 0
 
 
+def test_each_method_of_a_nudge_counts_by_its_outcome() -> None:
+    metrics = guarded()
+    assert len(series(metrics, "nudges_total")) == 2 * len(Outcome)
+    methods = [{"method": "ptrace", "outcome": "refused"}, {"method": "freeze", "outcome": "done"}]
+    metrics.recorded("ravendb", record(RecordKind.NUDGED, rung="nudge", outcome="done", methods=methods))
+    metrics.recorded("ravendb", record(RecordKind.NUDGED, rung="nudge", outcome="gone"))
+    counted = {labels: count for labels, count in series(metrics, "nudges_total").items() if count}
+    assert counted == {
+        (("method", "ptrace"), ("outcome", "refused")): 1,
+        (("method", "freeze"), ("outcome", "done")): 1,
+    }
+
+
+def test_a_nudge_that_stopped_nothing_is_no_stop() -> None:
+    metrics = guarded()
+    metrics.recorded(
+        "ravendb", record(RecordKind.NUDGED, rung="nudge", outcome="refused", longest_stop_seconds=0.0, methods=[])
+    )
+    assert value(metrics, "nudge_stopped_seconds_count") == 0
+
+
 def test_what_would_have_been_done_counts_apart_from_what_was_skipped() -> None:
     metrics = guarded(Mode.OBSERVE)
     metrics.recorded("ravendb", record(RecordKind.PASSED, rung="nudge", reason="observed"))

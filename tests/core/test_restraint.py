@@ -134,6 +134,20 @@ def test_a_nudge_that_reached_some_threads_was_no_lack_of_rights() -> None:
     assert story.rungs == [N, N]
 
 
+def by_methods(*refusals: str) -> Performed:
+    """The same, where each of the service's methods was refused."""
+    return Performed(N, Outcome.REFUSED, "as the helper says", {"methods": [{"refusal": name} for name in refusals]})
+
+
+def test_a_nudge_that_no_method_can_do_here_is_passed_over() -> None:
+    for freeze in ("NotPermitted", "CannotFreeze"):
+        assert nudged(by_methods("YamaForbids", freeze)).look(STALL).rungs == [N]
+
+
+def test_a_nudge_that_another_method_may_do_later_is_tried_again() -> None:
+    assert nudged(by_methods("YamaForbids", "FrozenAlready")).look(STALL).rungs == [N, N]
+
+
 def test_rights_are_asked_for_anew_in_the_next_climb() -> None:
     story = nudged(refused("NotPermitted")).look(STALL, every=5, for_=2000)
     assert story.rungs[:4] == [N, R, N, N]
