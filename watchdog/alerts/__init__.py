@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from watchdog.alerts import webhook
+from watchdog.alerts import alertmanager, email, pagerduty, slack, webhook
+from watchdog.alerts import exec as command
 from watchdog.alerts.delivery import Channel
 
 
@@ -22,4 +23,13 @@ class ChannelType:
     open: Callable[[Any], Channel]
 
 
-CHANNELS: Mapping[str, ChannelType] = MappingProxyType({"webhook": ChannelType(webhook.Settings, webhook.Webhook)})
+CHANNELS: Mapping[str, ChannelType] = MappingProxyType(
+    {
+        "webhook": ChannelType(webhook.Settings, webhook.Webhook),
+        "alertmanager": ChannelType(alertmanager.Settings, alertmanager.Alertmanager),
+        "pagerduty": ChannelType(pagerduty.Settings, pagerduty.PagerDuty),
+        "slack": ChannelType(slack.Settings, slack.Slack),
+        "email": ChannelType(email.Settings, email.Email),
+        "exec": ChannelType(command.Settings, command.Exec),
+    }
+)
