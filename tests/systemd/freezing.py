@@ -68,7 +68,8 @@ def _work(words: Sequence[str]) -> dict[str, Any]:
 
 def main(words: Sequence[str]) -> None:
     """Print what the worker told."""
-    os.setsid()
+    if os.getpgid(0) != os.getpid():
+        os.setsid()
     Path(LEDGER).parent.mkdir(exist_ok=True)
     ending = worker.run(lambda: _work(words), 4.0)
     print(json.dumps(ending.value if not ending.error else {"error": ending.error}))

@@ -8,8 +8,9 @@ guardian stands by (`thaw.py`): whatever happens, it is thawed. Nothing is froze
 own, our own.
 
 A thread in state D can keep a cgroup from ever being frozen; the others stand still by then. So it is thawed after
-`FREEZE_WITHIN`, which calls off a freeze under way. At that, PID 1 of an older systemd fails an assertion (its
-pull request 25662, before 253); 252.39 does not, as a test shows. What is older than that is not asked.
+`FREEZE_WITHIN`, which calls off a freeze under way. At that, PID 1 of a systemd before 253 fails an assertion (its pull
+request 25662; 252.39 does not, as a test shows), and 256 and 257 leave frozen what did freeze (36852; 38351 for 257).
+Those are not asked.
 
 Sources: org.freedesktop.systemd1(5), FreezeUnit, CanFreeze, FreezerState; cgroup-v2.rst, cgroup.events.
 """
@@ -44,7 +45,8 @@ ASK_WITHIN = 1.0  # s for systemd to tell of the unit, before anything is done
 FREEZE_WITHIN = 0.5  # s until a freeze that has not come to its end is called off
 THAW_WITHIN = 1.0  # s for the thaw; then it is the guardian's
 LOOK = 0.0002  # s between two looks whether it goes on: systemd's answer comes up to 10 ms later
-LEAST_SYSTEMD = (252, 39)
+# From the first of each pair up to, not including, the second. 257.9 surely has the patch; 257.8 may.
+SOUND_SYSTEMDS = (((252, 39), (256, 0)), ((257, 9), (9999, 0)))
 FORBIDDEN = tuple(f"org.freedesktop.DBus.Error.{name}" for name in ("AccessDenied", "InteractiveAuthorizationRequired"))
 
 
@@ -127,18 +129,19 @@ async def _check_can(bus: Bus, unit: Listed) -> None:
     if not is_service(unit.id):
         raise CannotFreeze(f"{unit.id} is no .service")
     version = str(await bus.get("/org/freedesktop/systemd1", MANAGER, "Version"))
-    if _version(version) < LEAST_SYSTEMD:
-        raise CannotFreeze(f"systemd {version} may crash where a freeze is called off")
+    if not sound(version):
+        raise CannotFreeze(f"systemd {version} may crash, or not thaw, where a freeze is called off")
     if not await bus.get(unit.path, UNIT, "CanFreeze"):
         raise CannotFreeze(f"systemd can't freeze {unit.id}: CanFreeze is no")
     if unit.job is not None:
         raise Busy(f"somebody has queued a {unit.job} job for {unit.id}")
 
 
-def _version(text: str) -> tuple[int, int]:
-    """Of systemd, such as "252.39-1~deb12u2"; (0, 0) where it does not say."""
-    found = re.match(r"v?(\d+)(?:\.(\d+))?", text)
-    return (int(found[1]), int(found[2] or 0)) if found else (0, 0)
+def sound(version: str) -> bool:
+    """Whether a systemd of this version, such as "252.39-1~deb12u2", calls off a freeze without harm."""
+    found = re.match(r"v?(\d+)(?:\.(\d+))?", version)
+    number = (int(found[1]), int(found[2] or 0)) if found else (0, 0)
+    return any(first <= number < end for first, end in SOUND_SYSTEMDS)
 
 
 def _is_frozen(cgroup: str) -> bool:

@@ -29,7 +29,10 @@ _SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service")
 class CannotFreeze(Refusal):
     """Nothing can freeze this service on this host, now or later."""
 
-    hint = "it takes a .service of systemd's, cgroup v2 alone (no v1 beside it), and systemd 252.39 or later"
+    hint = (
+        "it takes a .service of systemd's, cgroup v2 alone (no v1 beside it), and a systemd that calls off a freeze "
+        "without harm: 252.39 to 255, or 257.9 and later"
+    )
 
 
 class FrozenAlready(Refusal):

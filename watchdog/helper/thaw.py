@@ -1,8 +1,8 @@
 """Thawing what we have frozen, until it is certain: also when the one who froze it is dead.
 
 Rules: a unit counts as thawed when systemd has answered ThawUnit and the unit's cgroup is no longer asked to freeze. An
-answer alone is not enough: systemd 256 and 257 leave a cgroup half frozen whose freeze had not come to its end (systemd
-pull request 36852). Then, as where systemd refuses because a job waits, `cgroup.freeze` is written here, as far as our
+answer alone is not enough: systemd 256 leaves a cgroup half frozen whose freeze had not come to its end (systemd pull
+request 36852). Then, as where systemd refuses because a job waits, `cgroup.freeze` is written here, as far as our
 sandbox allows it. A record (`frozen.py`) goes only after that. Three look after it: who froze it; the guardian, a
 process that sees the end of the first; and after both, the next start of the helper and its ExecStopPost=.
 
