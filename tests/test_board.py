@@ -9,6 +9,7 @@ import pytest
 from tests.core.drive import Story
 from tests.simulated import SERVICE, SimulatedHands, SimulatedLook, World
 from watchdog import board as board_module
+from watchdog.alerts.routing import Routing
 from watchdog.board import AT_LEAST, FEW, Board
 from watchdog.config import Channel, Config, Http
 from watchdog.guard import Guard
@@ -49,7 +50,7 @@ def board(tmp_path: Path, world: World, store: Store, monkeypatch: pytest.Monkey
     config = Config(
         files=(),
         services={},
-        channels={"ops": Channel(name="ops", type="webhook", settings=None)},
+        channels={"ops": Channel(name="ops", type="webhook", settings=Routing())},
         http=Http(),
         state_directory=tmp_path,
         max_sick=None,

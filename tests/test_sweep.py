@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.simulated import POLICY, SERVICE, Around, Killed, SimulatedHands, SimulatedLook, World
+from tests.store.make import leaving
 from watchdog.guard import Guard
 from watchdog.model import Case, Record, State
 from watchdog.store import Entry, Letter, Store, StoredIncident
@@ -62,8 +63,8 @@ async def tell(world: World, directory: Path, until: float) -> Ending:
                 world.live(max(guard.next_round, world.now + 0.001))
                 await guard.turn()
             assert set(around.faults) <= {None}
-            letters = await store.outbox("ops", 100)
             incidents = await store.incidents()
+            letters = await leaving(store)
             return Ending(world, guard.state, incidents, [letter.kind for letter in letters])
         except Killed:
             world.live(world.now + 1.0)  # systemd starts it again

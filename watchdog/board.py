@@ -6,12 +6,15 @@ answers what a decision must know of the other services, and holds the claim on 
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from watchdog import log
+from watchdog.alerts.routing import Routing
 from watchdog.clock import Clock
 from watchdog.config import Config, Service
 from watchdog.evidence.pressure import HostMeter, Meter
@@ -24,7 +27,8 @@ from watchdog.outlook import Outlooks
 from watchdog.reading import Advisory, Pressure
 from watchdog.settings import format_duration
 from watchdog.store import Letter, Store, StoreUnwritable
-from watchdog.views import disclosed, incident_view, service_view
+from watchdog.store.archive import Unreadable
+from watchdog.views import disclosed, evidence, incident_view, service_view
 from watchdog.web.view import IncidentView, ServiceView, Unavailable
 
 HOLD_FILE = Path("/etc/epoll-watchdog/hold")
@@ -61,6 +65,7 @@ class Board:
         self._restarting = ""
         self._store_fault = ""
         self._status = ""
+        self._unpacking = asyncio.Lock()  # one incident's evidence at a time is enough for memory
 
     # --- guard.Surroundings -------------------------------------------------------------------------------------------
 
@@ -128,7 +133,7 @@ class Board:
             self._restarting = ""
 
     def letters(self, service: Service, record: Record) -> Sequence[Letter]:
-        """One letter a channel for each record that is an alert; the couriers know who wants what."""
+        """For each record that is an alert, a letter to each channel that wants it; the store adds what was before."""
         if record.severity is None:
             return ()
         detail = disclosed(record.detail)
@@ -143,12 +148,17 @@ class Board:
             "labels": dict(service.labels),
             "annotations": dict(service.annotations),
             "detail": detail,
+            "kernel": [{"id": each.id, "text": each.text, "fixed_in": each.fixed_in} for each in self.kernel],
         }
         created = self._clock.wall_of(record.at)
-        return [
-            Letter(0, channel, record.incident, service.name, record.kind, record.severity, created, payload)
-            for channel in self.config.channels
-        ]
+        letter = Letter(0, "", record.incident, service.name, record.kind, record.severity, created, payload)
+        letters = []
+        for name, channel in self.config.channels.items():
+            routing: Routing = channel.settings
+            wanted = routing.wants(service.name, record.kind, record.severity)
+            if wanted or routing.wants_end(service.name, record.kind):
+                letters.append(replace(letter, channel=name, only_if_told=not wanted))
+        return letters
 
     def told(self, service: Service, records: Sequence[Record]) -> None:
         """Records were committed, or at least tried to be."""
@@ -220,6 +230,14 @@ class Board:
         try:
             return [incident_view(stored) for stored in await self._store.incidents(service, limit)]
         except StoreUnwritable as error:
+            raise Unavailable(str(error)) from error
+
+    async def evidence(self, incident: str) -> bytes | None:
+        """All that is kept of an incident, as JSON. Raises `Unavailable` where the store can't be read."""
+        try:
+            async with self._unpacking:
+                return await asyncio.to_thread(evidence, self._store.path, incident)
+        except Unreadable as error:
             raise Unavailable(str(error)) from error
 
     def ready(self) -> bool:

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+FAR = 3600.0  # s; the longest wait for a wall-clock time: what is further ahead, a clock that jumped back has put there
+
 
 def _boottime() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)

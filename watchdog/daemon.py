@@ -25,9 +25,11 @@ from watchdog import config as configuration
 from watchdog import probes, secret
 from watchdog.alerts import CHANNELS
 from watchdog.alerts.delivery import Courier
+from watchdog.alerts.routing import Routing
 from watchdog.board import Board
 from watchdog.clock import Clock
 from watchdog.config import Channel, Config, ConfigInvalid, Service
+from watchdog.config.web import TlsUnusable
 from watchdog.deadman import DeadMan, Ping
 from watchdog.evidence import kernel
 from watchdog.evidence.sockdiag import SockDiag
@@ -41,7 +43,7 @@ from watchdog.metrics import Metrics
 from watchdog.model import State
 from watchdog.outlook import Outlooks
 from watchdog.probes import PROBES
-from watchdog.store import Store, StoreUnwritable
+from watchdog.store import Squeezed, Store, StoreUnwritable
 from watchdog.systemd import Units
 from watchdog.tripwire import Tripwire
 from watchdog.web.server import Server, serve
@@ -72,6 +74,7 @@ class Daemon:
         self._metrics = Metrics()
         self._heart = Heart(self._ticked, self._metrics.loop_late)
         self._store = Store(config.state_directory, self._clock)
+        self._store.squeezed = self._squeezed
         self._board = Board(config, self._store, self._clock, self._metrics, lambda: self._heart.beating)
         self._board.lag = lambda: self._heart.lag
         self._board.wake_couriers = self._wake_couriers
@@ -93,7 +96,7 @@ class Daemon:
         """Guard until told to stop. Raises `CannotListen` and what else keeps it from starting."""
         loop = asyncio.get_running_loop()
         _make(self._config.state_directory)
-        self._server = await serve(self._board, self._config.http.listen)
+        self._server = await serve(self._board, self._config.http.addresses, self._config.web)
         ledger = self._config.state_directory / LEDGER
         self._hands = await (Hands.connect(self._helper) if self._helper else Hands.spawn(self._path, ledger))
         with contextlib.suppress(TimeoutError):  # else the first healthy rounds could not read their baselines
@@ -107,8 +110,8 @@ class Daemon:
         self._start(self._tripwire.watch(lambda: self._config.tripwire), "tripwire")
         self._arrange(self._config)
         self._metrics.config_reloaded(True, time.time())
-        text = "guarding %d services; metrics at http://%s/metrics"
-        log.info(text, len(self._config.services), self._server.address, extra=of_event(Event.STARTED))
+        text = "guarding %d services; metrics at %s/metrics"
+        log.info(text, len(self._config.services), self._server.url, extra=of_event(Event.STARTED))
         notify("READY=1")
         try:
             await self._stop.wait()
@@ -170,6 +173,7 @@ class Daemon:
         for name, channel in config.channels.items():
             if name not in self._couriers:
                 self._open_channel(channel)
+        self._start(self._abandon(), "letters to former channels")
         self._ping()
 
     def _guard(self, service: Service, found: State | None) -> None:
@@ -199,6 +203,7 @@ class Daemon:
             routing=channel.settings,
             outbox=self._store,
             notified=self._notified,
+            gave_up=self._metrics.gave_up,
         )
         self._couriers[channel.name] = (courier, self._start(courier.run(), f"channel {channel.name}"))
 
@@ -223,6 +228,23 @@ class Daemon:
     def _notified(self, channel: str, ok: bool) -> None:
         self._metrics.notified(channel, ok)
         self._start(self._count_outbox(), "outbox length")
+
+    def _squeezed(self, letters: Squeezed) -> None:
+        if letters.merged:
+            self._metrics.merged(letters.channel, letters.merged)
+        if letters.dropped:
+            self._lost(letters.channel, letters.dropped, "too many wait for it, and their incidents are over")
+
+    def _lost(self, channel: str, letters: int, why: str) -> None:
+        self._metrics.gave_up(channel, letters)
+        log.critical("channel %s: GAVE UP %d messages: %s", channel, letters, why, extra=of_event(Event.LETTERS_LOST))
+
+    async def _abandon(self) -> None:
+        """Letters to a channel that was taken out of the config wait for it as long as to one that fails."""
+        before = time.time() - Routing().give_up_after
+        with contextlib.suppress(StoreUnwritable):
+            for channel, letters in await self._store.abandon(self._config.channels, before):
+                self._lost(channel, letters, "it is configured no more")
 
     async def _count_outbox(self) -> None:
         with contextlib.suppress(StoreUnwritable):
@@ -256,6 +278,10 @@ class Daemon:
         for key in ("state_directory", "http"):
             if getattr(config, key) != getattr(self._config, key):
                 log.warning("%s was changed: that takes a restart of the daemon", key)
+        try:
+            await self._server.reconfigure(config.web)
+        except TlsUnusable as error:  # it was sound a moment ago, when the config was checked
+            log.error("the web server goes on with its former certificate: %s", error)
         secret.forget()
         await probes.close()  # the files behind its settings may have changed
         await asyncio.to_thread(_prepare, config)

@@ -22,6 +22,7 @@ from watchdog import budget, telling
 from watchdog.model import (
     Action,
     Certainty,
+    Diagnosis,
     Event,
     Incident,
     Looked,
@@ -52,17 +53,20 @@ from watchdog.restraint import (
     budget_spent,
     confirmed_stall,
     first,
+    others_unseen,
+    settling,
     spent,
     with_uses,
 )
 from watchdog.settings import format_duration
-from watchdog.telling import tell, words
+from watchdog.telling import aside, tell, words
 from watchdog.verdicts import Stance, ladder, stance
 
 REMEDIES = (Rung.NUDGE, Rung.RESTART)
 # What the helper calls it: it lacks the rights (evidence/rights.py), or the host lacks the means (helper/frozen.py).
 NO_RIGHTS = ("NotPermitted", "YamaForbids")
 NO_MEANS = ("CannotFreeze",)
+ROUTINE = (settling.__name__, others_unseen.__name__)  # holds of seconds, which belong to each climb: told to nobody
 FLAP_RISE = 10  # times `rise` that a service whose budget is spent must be healthy before its incident closes
 
 
@@ -105,7 +109,7 @@ def _looked(policy: Policy, state: State, event: Looked, now: float) -> Step:
             if since is not None and now - since >= policy.start_timeout:
                 return _climb(policy, _open(policy, state, event, now, records), event, now, records)
             if state.incident is not None:
-                state = _held(state, str(event.diagnosis.verdict), event.diagnosis.reasons[0])
+                state = _wait(policy, state, state.incident, event.diagnosis, now, records)
     return Step(state, tuple(records))
 
 
@@ -113,7 +117,7 @@ def _end_of_pause(state: State, now: float, records: list[Record]) -> State:
     pause = state.pause
     if pause is None or pause.until is None or now < pause.until:
         return state
-    records.append(Record(RecordKind.RESUMED, now, "the pause is over", _id(state)))
+    records.append(Record(RecordKind.RESUMED, now, "the pause is over", _id(state), Severity.INFO))
     return replace(state, pause=None)
 
 
@@ -215,7 +219,7 @@ def _open(policy: Policy, state: State, event: Looked, now: float, records: list
     if (incident.verdict, incident.certainty) == (seen.verdict, seen.certainty):
         return state
     incident = replace(incident, verdict=seen.verdict, certainty=seen.certainty)
-    records.append(tell(RecordKind.VERDICT, now, incident, words(seen), None, seen))
+    records.append(tell(RecordKind.VERDICT, now, incident, words(seen), aside(incident), seen))
     return replace(state, incident=incident)
 
 
@@ -226,6 +230,19 @@ def _tell_belatedly(policy: Policy, state: State, event: Looked, now: float, rec
         return state
     records.append(telling.belated(incident, event, now))
     return replace(state, incident=replace(incident, untold=False))
+
+
+def _wait(
+    policy: Policy, state: State, incident: Incident, seen: Diagnosis, now: float, records: list[Record]
+) -> State:
+    """Nothing is done while the verdict is one that waits. That the watchdog itself can't see is told, once."""
+    reason, text = str(seen.verdict), seen.reasons[0]
+    if seen.verdict is Verdict.BLIND and reason not in incident.held:
+        incident = replace(incident, held=(*incident.held, reason))
+        record = tell(RecordKind.HELD, now, incident, f"every remedy waits: {text}", aside(incident))
+        rung = due(policy, incident) or Rung.ALERT
+        records.append(replace(record, detail={**record.detail, "rung": str(rung), "reason": reason}))
+    return _held(replace(state, incident=incident), reason, text)
 
 
 def _held(state: State, reason: str, text: str) -> State:
@@ -296,7 +313,8 @@ def _hold(m: Moment, reason: str, text: str, records: list[Record]) -> Step:
     incident = m.incident
     if reason not in incident.held:
         incident = replace(incident, held=(*incident.held, reason))
-        record = tell(RecordKind.HELD, m.now, incident, f"{m.rung} waits: {text}", None)
+        severity = None if reason in ROUTINE else aside(incident)
+        record = tell(RecordKind.HELD, m.now, incident, f"{m.rung} waits: {text}", severity)
         records.append(replace(record, detail={**record.detail, "rung": str(m.rung), "reason": reason}))
     if incident.told is None and m.now - incident.opened >= m.policy.cool_off:
         told = f"{incident.verdict} since {format_duration(m.now - incident.since)}, and {m.rung} still waits: {text}"
@@ -315,7 +333,7 @@ def _pass(m: Moment, reason: str, text: str, records: list[Record]) -> Incident:
         passed=tuple(dict.fromkeys((*m.incident.passed, f"{m.rung}: {reason}"))),
     )
     said = f"would {m.rung}" if reason == "observed" else f"{m.rung} passed over"
-    record = tell(RecordKind.PASSED, m.now, incident, f"{said}: {text}", None)
+    record = tell(RecordKind.PASSED, m.now, incident, f"{said}: {text}", aside(incident))
     records.append(replace(record, detail={**record.detail, "rung": str(m.rung), "reason": reason}))
     return incident
 
@@ -419,10 +437,10 @@ def _told(state: State, event: Told, now: float) -> Step:
     match event.order:
         case Order.PAUSE:
             state = replace(state, pause=Pause(event.by, event.reason, event.until))
-            record = Record(RecordKind.PAUSED, now, f"paused by {event.by}: {event.reason}", _id(state))
+            record = Record(RecordKind.PAUSED, now, f"paused by {event.by}: {event.reason}", _id(state), Severity.INFO)
         case Order.RESUME if state.pause is not None:
             state = replace(state, pause=None)
-            record = Record(RecordKind.RESUMED, now, f"resumed by {event.by}", _id(state))
+            record = Record(RecordKind.RESUMED, now, f"resumed by {event.by}", _id(state), Severity.INFO)
         case Order.ACK if incident is not None:
             state = replace(state, incident=replace(incident, acked=True))
             record = tell(RecordKind.ACKNOWLEDGED, now, incident, f"acknowledged by {event.by}", Severity.INFO)
@@ -443,6 +461,7 @@ def _resumed(policy: Policy, state: State, event: Resumed, now: float) -> Step:
     text = f"the daemon ended while a {pending.rung} was under way; its budget is spent, it is still due"
     incident = replace(incident, performed=(*incident.performed, pending.rung))
     record = tell(RecordKind.INTERRUPTED, now, incident, text, None)
+    record = replace(record, detail={**record.detail, "rung": str(pending.rung), "outcome": "unknown"})
     return Step(replace(state, incident=incident, pending=None), (record,))
 
 

@@ -36,6 +36,7 @@ class Event(enum.StrEnum):
     DEAD_MAN_FAILS = "dead_man_fails"
     DEAD_MAN_WORKS = "dead_man_works"
     DEAD_MAN_ALARM = "dead_man_alarm"
+    LETTERS_LOST = "letters_lost"
     FAULT = "fault"
 
 
@@ -73,6 +74,7 @@ MESSAGES: Mapping[RecordKind | Event, str] = {
     Event.DEAD_MAN_FAILS: "70ba55d798a445f398255d5e38d15543",
     Event.DEAD_MAN_WORKS: "f71ae27c1e3245228aab347f666eca48",
     Event.DEAD_MAN_ALARM: "b9c4b9954e0541969f02a1f880332772",
+    Event.LETTERS_LOST: "660ff5ef2c9c4e29a2d653a304bd639d",
     Event.FAULT: "54f89b38ec794221aa9dbdaef47eb62d",
 }
 

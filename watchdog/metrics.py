@@ -228,6 +228,18 @@ class Metrics:
         self._notifications_failed = counter(
             f"{PREFIX}notifications_failed", "Attempts that failed.", ["channel"], registry=registry
         )
+        self._notifications_given_up = counter(
+            f"{PREFIX}notifications_given_up",
+            "Messages that were let go of undelivered: too old, or no room for them.",
+            ["channel"],
+            registry=registry,
+        )
+        self._notifications_merged = counter(
+            f"{PREFIX}notifications_merged",
+            "Messages that a later one of the same incident stands for: for want of room, or by a rate limit.",
+            ["channel"],
+            registry=registry,
+        )
         self._outbox = gauge(f"{PREFIX}outbox_length", "Messages not delivered yet.", registry=registry)
         self._lag = gauge(f"{PREFIX}loop_lag_seconds", "How late the daemon's own loop last ran.", registry=registry)
         self._late = counter(
@@ -338,12 +350,22 @@ class Metrics:
         """A channel is configured: its counters show at 0."""
         self._notifications.labels(name)
         self._notifications_failed.labels(name)
+        self._notifications_given_up.labels(name)
+        self._notifications_merged.labels(name)
 
     def notified(self, channel: str, ok: bool) -> None:
         """One attempt to deliver a message over a channel ended."""
         self._notifications.labels(channel).inc()
         if not ok:
             self._notifications_failed.labels(channel).inc()
+
+    def gave_up(self, channel: str, messages: int = 1) -> None:
+        """So many messages never reach the channel."""
+        self._notifications_given_up.labels(channel).inc(messages)
+
+    def merged(self, channel: str, messages: int) -> None:
+        """So many messages are told by a later one."""
+        self._notifications_merged.labels(channel).inc(messages)
 
     def outbox_length(self, letters: int) -> None:
         """So many messages wait."""

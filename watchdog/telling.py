@@ -46,6 +46,11 @@ def tell(
     return Record(kind, now, text, incident.id, severity, detail)
 
 
+def aside(incident: Incident) -> Severity | None:
+    """Of what happens on the way: nobody need act on it, and of an opening that is held back nobody was told."""
+    return None if incident.untold else Severity.INFO
+
+
 def words(seen: Diagnosis) -> str:
     """A diagnosis in a line."""
     return f"{seen.verdict} ({seen.certainty}): {VERDICTS[seen.verdict].text}"

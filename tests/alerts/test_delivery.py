@@ -16,11 +16,12 @@ import pytest
 
 from tests.alerts.letters import letter
 from tests.alerts.receiver import CUT, HANG, Receiver, answer, receiver
-from watchdog.alerts.delivery import Courier, Delivered, Failed
+from tests.store.make import sick
+from watchdog.alerts.delivery import BATCH, Courier, Delivered, Failed
+from watchdog.alerts.routing import Rate
 from watchdog.alerts.webhook import Settings, Webhook
 from watchdog.clock import Clock
-from watchdog.model import Severity, State
-from watchdog.store import Letter, Store
+from watchdog.store import Letter, Squeezed, Store
 
 DAY = 86400.0
 
@@ -66,13 +67,18 @@ async def running(store: Store, place: Receiver, name: str = "ops", **changed: A
 
 
 async def post(store: Store, *letters: Letter) -> None:
-    """Commit these letters; the store numbers them in this order."""
-    await store.commit("ravendb", State(), [], None, letters)
+    """Commit these letters, in this order; those of one incident with the incident open."""
+    await store.commit("ravendb", sick("01JINCIDENT"), [], None, letters)
 
 
 def fresh(**changed: Any) -> Letter:
-    """A letter written just now."""
-    return letter(**{"created": time.time()} | changed)
+    """A letter written just now, which the store gives a key."""
+    return letter(**{"created": time.time(), "key": ""} | changed)
+
+
+def numbered(count: int, **changed: Any) -> list[Letter]:
+    """So many letters, each of an incident of its own, which are known by their texts."""
+    return [fresh(incident=f"i{number}", payload={"text": f"{number}"}, **changed) for number in range(count)]
 
 
 async def emptied(store: Store, left: int = 0) -> None:
@@ -119,22 +125,34 @@ async def test_a_letter_is_tried_until_it_is_taken(store: Store, trouble: bytes)
         running(store, place, notified=counts.notified, settings={"timeout": 0.2}),
     ):
         await emptied(store)
-    assert [request.json["id"] for request in place.requests] == ["01JINCIDENT.1"] * 3
+    assert len({request.json["id"] for request in place.requests}) == 1
+    assert len(place.requests) == 3
     assert counts.attempts == [("ops", False), ("ops", False), ("ops", True)]
 
 
-async def test_a_service_gets_no_later_word_before_an_earlier_one(store: Store) -> None:
+async def test_no_later_word_of_an_incident_comes_before_an_earlier_one(store: Store) -> None:
     await post(store, fresh(kind="opened"), fresh(kind="resolved"))
     async with receiver(answer(500), answer(500)) as place, running(store, place):
         await emptied(store)
     assert [request.json["kind"] for request in place.requests] == ["opened", "opened", "opened", "resolved"]
 
 
-async def test_a_letter_that_is_never_taken_holds_up_no_other_service(store: Store) -> None:
-    await post(store, fresh(service="poisoned"), fresh(service="redis"))
+async def test_a_letter_that_is_never_taken_holds_up_no_other_incident(store: Store) -> None:
+    await post(store, fresh(incident="poisoned"), fresh(incident="poisoned", kind="resolved"), fresh(incident="sound"))
     async with receiver(answer(500)) as place, running(store, place, first_retry=60.0):
         requests = await place.received(2)
-    assert [request.json["service"] for request in requests] == ["poisoned", "redis"]
+        await emptied(store, left=2)
+    assert [(request.json["incident"], request.json["kind"]) for request in requests] == [
+        ("poisoned", "opened"),
+        ("sound", "opened"),
+    ]
+
+
+async def test_a_hundred_incidents_that_are_never_taken_hold_up_no_other(store: Store) -> None:
+    await post(store, *numbered(BATCH + 1))
+    async with receiver(*[answer(500)] * BATCH) as place, running(store, place, first_retry=60.0):
+        requests = await place.received(BATCH + 1)
+    assert requests[-1].json["text"] == f"{BATCH}"
 
 
 async def test_waits_grow_between_the_attempts(store: Store) -> None:
@@ -171,7 +189,8 @@ async def test_an_ended_courier_leaves_what_it_could_not_deliver(store: Store) -
         assert await store.outbox_length() == 1
         async with running(store, place):
             await emptied(store)
-    assert [request.json["id"] for request in place.requests] == ["01JINCIDENT.1"] * 2
+    first, second = place.requests
+    assert first.json["id"] == second.json["id"]
 
 
 async def test_the_end_of_a_courier_comes_at_once_and_closes_its_connections(store: Store) -> None:
@@ -184,25 +203,44 @@ async def test_the_end_of_a_courier_comes_at_once_and_closes_its_connections(sto
         assert time.monotonic() - began < 2.0
 
 
-async def test_a_refused_letter_is_given_up_loudly(
+@pytest.mark.parametrize("refusal", [answer(404), answer(410), answer(302, "Location: /elsewhere")])
+async def test_a_refused_letter_is_tried_again_as_late_as_after_many_attempts(store: Store, refusal: bytes) -> None:
+    await post(store, fresh())
+    async with receiver(refusal) as place, running(store, place, first_retry=0.001, longest_retry=0.4):
+        first, second = await place.received(2)
+        await emptied(store)
+    assert second.at - first.at >= 0.2  # half of the longest wait is left to chance
+
+
+async def test_an_old_letter_is_given_up_loudly_after_it_was_really_tried(
     store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    await post(store, fresh())
-    async with receiver(answer(410)) as place, running(store, place):
-        await emptied(store)
-    assert fates(tmp_path) == [("given_up", "answered 410")]
-    [error] = [record for record in caplog.records if record.levelno == logging.ERROR]
-    assert error.getMessage() == (
-        'channel ops: GAVE UP the message "opened" of ravendb (incident 01JINCIDENT) after 1 attempts: answered 410'
-    )
-
-
-async def test_an_old_letter_is_given_up_after_it_was_really_tried(store: Store, tmp_path: Path) -> None:
-    await post(store, letter(created=time.time() - 3 * DAY - 60))
-    async with receiver(*[answer(503)] * 20) as place, running(store, place, first_retry=0.001, longest_retry=0.002):
+    given_up: list[str] = []
+    await post(store, fresh(created=time.time() - 3 * DAY - 60))
+    async with (
+        receiver(*[answer(503)] * 20) as place,
+        running(store, place, first_retry=0.001, longest_retry=0.002, gave_up=given_up.append),
+    ):
         await emptied(store)
     assert len(place.requests) == 10
     assert fates(tmp_path) == [("given_up", "answered 503")]
+    assert given_up == ["ops"]
+    [told] = [record.getMessage() for record in caplog.records if record.levelno == logging.CRITICAL]
+    assert told == (
+        'channel ops: GAVE UP the message "opened" of ravendb (incident 01JINCIDENT) after 10 attempts: answered 503'
+    )
+
+
+async def test_a_channel_says_how_long_is_too_long(store: Store, tmp_path: Path) -> None:
+    settings = {"give_up_after": 60.0}
+    await post(store, fresh(created=time.time() - 61), fresh(created=time.time() - 30, incident="young"))
+    async with (
+        receiver(*[answer(503)] * 20) as place,
+        running(store, place, first_retry=0.001, longest_retry=0.002, settings=settings),
+    ):
+        await emptied(store)
+    assert [status for status, _ in fates(tmp_path)] == ["given_up"]  # the young one's incident is not known
+    assert place.requests[-1].json["incident"] == "young"
 
 
 async def test_a_young_letter_is_never_given_up(store: Store) -> None:
@@ -214,47 +252,79 @@ async def test_a_young_letter_is_never_given_up(store: Store) -> None:
 
 async def test_a_clock_that_jumped_back_delays_a_letter_by_an_hour_at_most(store: Store) -> None:
     await post(store, fresh(), fresh(service="redis"))
-    await store.postponed(1, time.time() + 30 * DAY, "before the jump")
-    await store.postponed(2, time.time() + 1800, "as it should be")
+    far, near = await store.outbox("ops", 10)
+    await store.postponed(far.key, time.time() + 30 * DAY, "before the jump")
+    await store.postponed(near.key, time.time() + 1800, "as it should be")
     async with receiver() as place, running(store, place):
         await emptied(store, left=1)
     assert [request.json["service"] for request in place.requests] == ["ravendb"]
 
 
-async def test_a_channel_gets_no_letter_below_its_severity(store: Store) -> None:
-    letters = [fresh(severity="info"), fresh(severity="warning"), fresh(severity="critical")]
-    await post(store, *letters)
-    async with receiver() as place, running(store, place, settings={"min_severity": Severity.WARNING}):
+async def test_an_end_that_waited_in_memory_is_for_who_was_told(store: Store) -> None:
+    await post(store, fresh(kind="opened"))
+    async with receiver() as place, running(store, place):
         await emptied(store)
-    assert [request.json["severity"] for request in place.requests] == ["warning", "critical"]
-
-
-async def test_whoever_heard_of_an_incident_hears_of_its_end(store: Store) -> None:
-    await post(
-        store,
-        fresh(incident="told", kind="escalated", severity="critical"),
-        fresh(incident="told", kind="resolved", severity="info"),
-        fresh(incident="untold", kind="opened", severity="warning"),
-        fresh(incident="untold", kind="resolved", severity="info"),
-    )
-    async with receiver() as place, running(store, place, settings={"min_severity": Severity.CRITICAL}):
+        store._unsaved = [fresh(key="a", only_if_told=True), fresh(key="b", incident="other", only_if_told=True)]
+    async with receiver() as place, running(store, place):
         await emptied(store)
-    heard = [(request.json["incident"], request.json["kind"]) for request in place.requests]
-    assert heard == [("told", "escalated"), ("told", "resolved")]
+    assert [request.json["id"] for request in place.requests] == ["01JINCIDENT.a"]
 
 
-async def test_a_channel_may_want_no_ends(store: Store) -> None:
-    await post(store, fresh(kind="opened"), fresh(kind="resolved"))
-    async with receiver() as place, running(store, place, settings={"send_resolved": False}):
+# --- the rate limit ---------------------------------------------------------------------------------------------------
+
+SLOW = {"rate_limit": Rate(burst=2, interval=0.5)}
+
+
+async def test_letters_beyond_the_rate_wait_and_all_arrive(store: Store) -> None:
+    await post(store, *numbered(5))
+    async with receiver() as place, running(store, place, settings=SLOW):
         await emptied(store)
-    assert [request.json["kind"] for request in place.requests] == ["opened"]
+    assert sorted(request.json["text"] for request in place.requests) == ["0", "1", "2", "3", "4"]
+    times = [request.at for request in place.requests]
+    assert min(later - earlier for earlier, later in zip(times, times[2:], strict=False)) >= 0.49
 
 
-async def test_a_channel_may_want_some_services_only(store: Store) -> None:
-    await post(store, fresh(service="ravendb"), fresh(service="redis"))
-    async with receiver() as place, running(store, place, settings={"services": ("redis",)}):
+async def test_what_waits_of_one_incident_is_told_in_one(store: Store, tmp_path: Path) -> None:
+    squeezed: list[Squeezed] = []
+    store.squeezed = squeezed.append
+    story = [fresh(kind=kind) for kind in ("opened", "nudged", "verdict", "nudged", "resolved")]
+    await post(store, *story)
+    async with receiver() as place, running(store, place, settings=SLOW):
         await emptied(store)
-    assert [request.json["service"] for request in place.requests] == ["redis"]
+    told = [(request.json["kind"], request.json["merged"]) for request in place.requests]
+    assert told == [("opened", 0), ("nudged", 0), ("resolved", 2)]
+    assert squeezed == [Squeezed("ops", 2, 0)]
+
+
+async def test_what_waits_for_the_rate_goes_by_severity(store: Store) -> None:
+    quiet = numbered(4, severity="info")
+    await post(store, *quiet, fresh(incident="worst", severity="critical"))
+    async with receiver() as place, running(store, place, settings=SLOW):
+        requests = await place.received(3)
+    assert requests[2].json["severity"] == "critical"
+
+
+async def test_the_rate_counts_what_the_last_daemon_sent(store: Store) -> None:
+    slow = {"rate_limit": Rate(burst=2, interval=60.0)}
+    await post(store, *[fresh() for _ in range(3)])
+    async with receiver() as place:
+        async with running(store, place, settings=slow):
+            await place.received(2)
+            await emptied(store, left=1)
+        async with running(store, place, settings=slow):
+            await asyncio.sleep(0.3)  # nothing happens: there is no event to wait for
+        assert len(place.requests) == 2
+
+
+async def test_a_rate_that_is_not_used_up_merges_nothing(store: Store) -> None:
+    slow = {"rate_limit": Rate(burst=3, interval=60.0)}
+    await post(store, fresh(kind="opened"), fresh(kind="nudged"), fresh(kind="resolved"))
+    async with receiver() as place, running(store, place, settings=slow):
+        await emptied(store)
+    assert [request.json["merged"] for request in place.requests] == [0, 0, 0]
+
+
+# --- trouble ----------------------------------------------------------------------------------------------------------
 
 
 async def test_trouble_is_told_once_and_so_is_its_end(store: Store, caplog: pytest.LogCaptureFixture) -> None:

@@ -48,11 +48,11 @@ async def send_once(reply: bytes, **settings: Any) -> Delivered | Failed:
 
 async def test_the_body_says_all_that_is_known_of_the_incident() -> None:
     async with receiver() as place, channel(place) as hook:
-        assert await hook.send(letter()) == Delivered()
+        assert await hook.send(letter(merged=2)) == Delivered()
         [request] = await place.received(1)
     assert request.json == {
         "version": "1",
-        "id": "01JINCIDENT.7",
+        "id": "01JINCIDENT.7f3a",
         "incident": "01JINCIDENT",
         "kind": "opened",
         "severity": "warning",
@@ -67,6 +67,17 @@ async def test_the_body_says_all_that_is_known_of_the_incident() -> None:
         "labels": {"team": "storage"},
         "annotations": {"runbook_url": "https://runbooks.example.org/ravendb"},
         "detail": {"tried": []},
+        "merged": 2,
+        "times_30d": 3,
+        "done": [
+            {
+                "at": "2023-11-14T22:13:19.000+00:00",
+                "rung": "nudge",
+                "outcome": "refused",
+                "reason": "Yama forbids it",
+            },
+        ],
+        "kernel": [{"id": "epoll-lost", "text": "it loses wake-ups", "fixed_in": "5.4.226"}],
     }
     assert request.headers["content-type"] == "application/json"
     assert request.headers["user-agent"] == f"epoll-watchdog/{watchdog.__version__}"
@@ -76,9 +87,9 @@ async def test_every_attempt_of_a_message_has_the_same_key_and_another_message_a
     async with receiver(answer(500)) as place, channel(place) as hook:
         await hook.send(letter())
         await hook.send(letter())
-        await hook.send(letter(id=8, kind="resolved"))
+        await hook.send(letter(key="8", kind="resolved"))
         keys = [request.headers["idempotency-key"] for request in await place.received(3)]
-    assert keys == ["01JINCIDENT.7", "01JINCIDENT.7", "01JINCIDENT.8"]
+    assert keys == ["01JINCIDENT.7f3a", "01JINCIDENT.7f3a", "01JINCIDENT.8"]
 
 
 def test_the_signature_is_that_of_standard_webhooks() -> None:
@@ -104,7 +115,7 @@ async def test_what_is_signed_is_what_arrives(tmp_path: Path) -> None:
         [request] = await place.received(1)
     told = {name: value for name, value in request.headers.items() if name.startswith("webhook-")}
     stamp = int(told["webhook-timestamp"])
-    assert told == webhook.signature("a plain secret", "01JINCIDENT.7", stamp, request.body)
+    assert told == webhook.signature("a plain secret", "01JINCIDENT.7f3a", stamp, request.body)
 
 
 async def test_without_a_secret_nothing_is_signed() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tests.core.make import EPOCH, case, seen
 from watchdog.clock import Clock
@@ -66,9 +67,19 @@ RESOLVED = Record(RecordKind.RESOLVED, 1000.0, "healed", "i", Severity.INFO, {"s
 CASE = case(tcp=Kind.SILENT, snmp=Kind.ALIVE)
 
 
-def letter(number: int = 0, channel: str = "ops") -> Letter:
-    """A letter of incident "i"."""
-    return Letter(0, channel, "i", "web", "opened", "warning", 1e9, {"number": number})
+def letter(number: int = 0, channel: str = "ops", incident: str = "i", **changed: Any) -> Letter:
+    """A letter of an incident of web's."""
+    return replace(Letter(0, channel, incident, "web", "opened", "warning", 1e9, {"number": number}), **changed)
+
+
+async def leaving(store: Store, channel: str = "ops") -> list[Letter]:
+    """All letters that wait for a channel, in the order in which they leave when each is delivered at once."""
+    left: list[Letter] = []
+    while waiting := await store.outbox(channel, 1000):
+        for letter in waiting:
+            await store.delivered(letter.key)
+        left += waiting
+    return left
 
 
 def sick(incident: str) -> State:

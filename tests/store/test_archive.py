@@ -16,6 +16,7 @@ from tests.store.test_schema import CLOSED, OPEN, VERSION1
 from watchdog.recording import dump, load
 from watchdog.store import Store
 from watchdog.store.archive import Archive, Unreadable
+from watchdog.store.schema import SCHEMA_VERSION
 
 
 async def test_the_incidents_of_a_running_daemon_are_read(store: Store, tmp_path: Path) -> None:
@@ -98,7 +99,7 @@ def database(path: Path, *statements: str) -> Path:
 
 def test_what_is_no_state_database_is_told(tmp_path: Path) -> None:
     foreign = database(tmp_path / "foreign.db", "CREATE TABLE contacts (name)")
-    alike = database(tmp_path / "alike.db", "CREATE TABLE contacts (name)", "PRAGMA user_version = 2")
+    alike = database(tmp_path / "alike.db", "CREATE TABLE contacts (name)", f"PRAGMA user_version = {SCHEMA_VERSION}")
     newer = database(tmp_path / "newer.db", "PRAGMA user_version = 99")
     text = tmp_path / "text.db"
     text.write_text("no database\n" * 100)

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import sqlite3
 import subprocess
+import time as clock
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +16,9 @@ from hypothesis import strategies as st
 
 from tests.core.drive import Story
 from tests.core.make import seen
-from tests.store.make import OPENED, RESOLVED, STATE, Time, about, letter, sick
+from tests.store.make import OPENED, RESOLVED, STATE, Time, about, happened, leaving, letter, sick
 from watchdog.ladder import durable
-from watchdog.model import Action, Incident, Pause, State, Tally, Verdict
+from watchdog.model import Action, Incident, Pause, Record, RecordKind, Severity, State, Tally, Verdict
 from watchdog.store import KEPT_INCIDENTS, Entry, Store, StoreUnwritable, shifted
 
 
@@ -125,32 +127,100 @@ def test_shifting_moves_every_time_alike(by: float) -> None:
 # --- the outbox -------------------------------------------------------------------------------------------------------
 
 
-async def test_letters_wait_in_order_and_by_channel(store: Store) -> None:
+async def test_letters_leave_in_order_and_by_channel(store: Store) -> None:
     await store.commit("web", STATE, (), None, [letter(1), letter(2, "other"), letter(3)])
-    assert [waiting.payload["number"] for waiting in await store.outbox("ops", 10)] == [1, 3]
     assert await store.outbox_length() == 3
+    assert [waiting.payload["number"] for waiting in await leaving(store)] == [1, 3]
+    assert await store.outbox_length() == 1
+
+
+async def test_of_each_incident_only_the_first_letter_is_handed_out(store: Store) -> None:
+    letters = [letter(1), letter(2), letter(3, incident="j"), letter(4, incident=""), letter(5, incident="")]
+    await store.commit("web", STATE, (), None, [*letters, letter(6, incident="", service="redis")])
+    assert [waiting.payload["number"] for waiting in await store.outbox("ops", 10)] == [1, 3, 4, 6]
+
+
+async def test_letters_that_are_not_due_hide_none_that_is(store: Store) -> None:
+    await store.commit("web", STATE, (), None, [letter(number, incident=f"i{number}") for number in range(5)])
+    for waiting in await store.outbox("ops", 3):
+        await store.postponed(waiting.key, 1e9 + 50 - waiting.id, "no answer")
+    assert [waiting.payload["number"] for waiting in await store.outbox("ops", 3)] == [3, 4, 2]
 
 
 async def test_a_delivered_letter_waits_no_more_and_its_incident_was_told(store: Store) -> None:
     await store.commit("web", STATE, (), None, [letter()])
     (waiting,) = await store.outbox("ops", 10)
     assert not await store.told("ops", "i")
-    await store.delivered(waiting.id)
+    await store.delivered(waiting.key)
     assert await store.outbox("ops", 10) == []
     assert await store.told("ops", "i")
+    assert await store.delivered_since("ops", 1e9 - 1) == [1e9]
 
 
 async def test_a_postponed_letter_keeps_its_place_and_counts_its_attempts(store: Store) -> None:
     await store.commit("web", STATE, (), None, [letter()])
     (waiting,) = await store.outbox("ops", 10)
-    await store.postponed(waiting.id, 1e9 + 5, "no answer")
+    await store.postponed(waiting.key, 1e9 + 5, "no answer")
     assert await store.outbox("ops", 10) == [replace(waiting, attempts=1, not_before=1e9 + 5)]
 
 
 async def test_a_letter_given_up_waits_no_more(store: Store) -> None:
     await store.commit("web", STATE, (), None, [letter()])
-    await store.given_up((await store.outbox("ops", 10))[0].id, "refused")
+    await store.given_up((await store.outbox("ops", 10))[0].key, "refused")
     assert await store.outbox_length() == 0
+    assert not await store.told("ops", "i")
+
+
+async def test_a_letter_is_known_by_the_same_key_to_the_next_daemon(store: Store, tmp_path: Path, time: Time) -> None:
+    await store.commit("web", STATE, (), None, [letter(1), letter(2, "other")])
+    (before,) = await store.outbox("ops", 10)
+    (other,) = await store.outbox("other", 10)
+    another = Store(tmp_path, time.clock)
+    (after,) = await another.outbox("ops", 10)
+    await another.close()
+    assert after.message_id == before.message_id != other.message_id
+
+
+async def test_a_letter_says_how_often_it_happened_and_what_was_done(store: Store) -> None:
+    month_ago = 1000.0 - 31 * 86400
+    detail = {"rung": "nudge", "outcome": "done"}
+    nudged = Record(RecordKind.NUDGED, 995.0, "nudge done: 2 threads", "i", Severity.INFO, detail)
+    spent = {"rung": "restart", "reason": "budget_spent"}
+    passed = Record(RecordKind.PASSED, 996.0, "restart passed over: 2 in 1h are spent", "i", Severity.INFO, spent)
+    await happened(store, "before", 2, at=990.0)
+    await happened(store, "long ago", 2, at=month_ago)
+    await happened(store, "other", 2, service="redis")
+    await store.commit("web", STATE, (OPENED,), None, [letter()])
+    await store.commit("web", STATE, (nudged, passed), None, [letter()])
+    opened, told = await leaving(store)
+    assert (opened.payload["times_30d"], opened.payload["done"]) == (2, [])
+    assert told.payload["done"] == [
+        {"at": 1e9 - 5, "rung": "nudge", "outcome": "done", "reason": "2 threads"},
+        {"at": 1e9 - 4, "rung": "restart", "outcome": "passed", "reason": "2 in 1h are spent"},
+    ]
+
+
+async def test_an_end_waits_only_for_channels_that_are_told_of_the_incident(store: Store) -> None:
+    await store.commit("web", STATE, (OPENED,), None, [letter(1)])
+    ends = [letter(2, channel, only_if_told=True) for channel in ("ops", "pager")]
+    await store.commit("web", State(), (RESOLVED,), None, ends)
+    assert [waiting.payload["number"] for waiting in await leaving(store)] == [1, 2]
+    assert await leaving(store, "pager") == []
+
+
+async def test_of_an_incident_that_was_forgotten_no_letter_stays_for_ever(store: Store, tmp_path: Path) -> None:
+    await store.commit("web", State(), (), None, [letter(1, incident=""), letter(2, incident="forgotten")])
+    await leaving(store)
+    with contextlib.closing(sqlite3.connect(tmp_path / "state.db")) as db:
+        assert db.execute("SELECT count(*) FROM outbox").fetchone() == (0,)
+
+
+async def test_letters_to_a_channel_that_is_gone_are_given_up_when_they_are_old(store: Store) -> None:
+    old, young = letter(1, "gone"), letter(2, "gone", created=1e9 + 9)
+    await store.commit("web", STATE, (), None, [old, young, letter(3, "ops")])
+    assert await store.abandon({"ops"}, 1e9 + 5) == [("gone", 1)]
+    assert [waiting.payload["number"] for waiting in await leaving(store, "gone")] == [2]
+    assert [waiting.payload["number"] for waiting in await leaving(store, "ops")] == [3]
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------
@@ -182,12 +252,29 @@ async def test_a_full_disk_is_told_and_keeps_the_letters_for_delivery(full: Path
     store = Store(full, time.clock)
     with pytest.raises(StoreUnwritable, match=r"state\.db: .*full"):
         await store.commit("web", STATE, (OPENED,), None, [letter(1), letter(2)])
-    first, second = await store.outbox("ops", 10)
-    await store.postponed(second.id, 1e9 + 5, "no answer")
-    await store.delivered(first.id)
+    (first,) = await store.outbox("ops", 10)
+    await store.delivered(first.key)
+    (second,) = await store.outbox("ops", 10)
+    await store.postponed(second.key, 1e9 + 5, "no answer")
     (left,) = await store.outbox("ops", 10)
     assert (left.payload["number"], left.attempts) == (2, 1)
+    assert await store.told("ops", "i")
     await store.close()
+
+
+async def test_letters_of_a_full_disk_are_written_when_it_has_room_and_keep_their_place(full: Path, time: Time) -> None:
+    store = Store(full, time.clock)
+    with pytest.raises(StoreUnwritable):
+        await store.commit("web", STATE, (OPENED,), None, [letter(1), letter(2)])
+    (before,) = await store.outbox("ops", 10)
+    make_room(full)
+    await store.commit("web", STATE, (), None, [letter(3)])
+    await store.close()
+    another = Store(full, time.clock)
+    first, second, third = await leaving(another)
+    await another.close()
+    assert [each.payload["number"] for each in (first, second, third)] == [1, 2, 3]
+    assert first.message_id == before.message_id
 
 
 async def test_a_disk_that_became_full_can_still_be_read(full: Path, time: Time) -> None:
@@ -229,6 +316,27 @@ async def test_a_disk_that_hangs_costs_the_deadline_and_no_more(tmp_path: Path, 
     with pytest.raises(StoreUnwritable, match=r"no answer from the disk within 0\.2 s"):
         await store.commit("web", STATE, (), None)
     holder.close()
+
+
+async def test_a_letter_whose_commit_came_late_is_told_once(tmp_path: Path, time: Time) -> None:
+    made = Store(tmp_path, time.clock, deadline=30)
+    await made.commit("web", STATE, (), None)
+    await made.close()
+    store = Store(tmp_path, time.clock, deadline=0.2)
+    holder = sqlite3.connect(tmp_path / "state.db", isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    with pytest.raises(StoreUnwritable):
+        await store.commit("web", STATE, (), None, [letter(1), letter(2)])
+    holder.execute("ROLLBACK")  # SQLite waits for 1 s: the commit that nobody waits for any more is done
+    holder.close()
+    async with asyncio.timeout(10):
+        while (letters := await leaving(store)) == []:
+            pass
+    letters += await leaving(store)
+    await store.commit("web", STATE, (), None)
+    letters += await leaving(store)
+    await store.close()
+    assert [each.payload["number"] for each in letters] == [1, 2]
 
 
 async def test_a_database_that_is_none_is_put_aside_and_kept(tmp_path: Path, time: Time) -> None:
@@ -317,3 +425,14 @@ async def test_a_state_that_nobody_understands_is_told(store: Store, tmp_path: P
     other.close()
     with pytest.raises(StoreUnwritable, match="the state of web can't be understood"):
         await store.load("web")
+
+
+async def test_a_cancellation_that_comes_with_the_answer_is_not_lost(store: Store) -> None:
+    await store.load("web")
+    asking = asyncio.create_task(store.load("web"))
+    await asyncio.sleep(0)
+    clock.sleep(0.2)  # the loop stands still, and the thread answers meanwhile
+    await asyncio.sleep(0)  # the answer is there, and who asked has not run yet
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking

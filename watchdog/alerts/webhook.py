@@ -83,8 +83,8 @@ class Webhook:
 
 
 def message_id(letter: Letter) -> str:
-    """The idempotency key: the incident's id and the letter's, the same in each attempt and for no other message."""
-    return f"{letter.incident}.{letter.id}"
+    """The idempotency key: the same in each attempt, and of no other message."""
+    return letter.message_id
 
 
 def body(letter: Letter, host: str) -> bytes:
@@ -105,6 +105,10 @@ def body(letter: Letter, host: str) -> bytes:
         "reasons": told.get("reasons", []),
         "since": _rfc3339(since) if since is not None else None,
         "text": told.get("text", ""),
+        "merged": letter.merged,
+        "times_30d": told.get("times_30d"),
+        "done": [{**each, "at": _rfc3339(each["at"])} for each in told.get("done", [])],
+        "kernel": told.get("kernel", []),
         "labels": told.get("labels", {}),
         "annotations": told.get("annotations", {}),
         "detail": told.get("detail", {}),

@@ -77,7 +77,8 @@ class Disk:
 
         self._calls.put(run)
         try:
-            return await asyncio.wait_for(done, self._deadline)
+            async with asyncio.timeout(self._deadline):  # wait_for loses a cancellation that comes with the answer
+                return await done
         except TimeoutError:
             raise StoreUnwritable(f"{self.path}: no answer from the disk within {self._deadline:g} s") from None
 

@@ -23,6 +23,9 @@ class Keep:
     or before now; what flaps for days in between repeats itself. In all: a case of the demo service takes 1 to 2 KB,
     of one with 100 threads and 1,000 descriptors 21 KB, so 64 MiB hold 1,000 incidents of ten usual cases, or some 50
     of the largest sort at their full length; any state directory has that much.
+
+    Of letters that wait: a letter has some 1 KB, so a channel that is dead for days holds 10 MB, and a flood of 1,000
+    incidents of ten events each gets through an hour's outage of a channel with nothing merged.
     """
 
     incidents: int = KEPT_INCIDENTS  # closed ones, with their timelines
@@ -30,6 +33,7 @@ class Keep:
     case: int = 2**20  # bytes, compressed; more is a fault of ours
     first_entries: int = 16  # of an incident, with their cases
     last_entries: int = 48
+    letters: int = 10_000  # that wait, of a channel
     first_records: int = 100
     last_records: int = 400
 

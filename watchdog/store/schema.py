@@ -46,6 +46,18 @@ CREATE TABLE evidence (entry INTEGER PRIMARY KEY REFERENCES entry (id) ON DELETE
 CREATE INDEX outbox_by_incident ON outbox (incident);
 CREATE INDEX incident_open ON incident (service) WHERE closed IS NULL;
 """,
+    # What a letter is known by wherever it is (also in memory, and by its receiver), how many were merged into it, and
+    # when it was done with. Letters of before keep the id that their receivers may have seen.
+    """
+ALTER TABLE outbox ADD COLUMN key TEXT NOT NULL DEFAULT '';
+ALTER TABLE outbox ADD COLUMN merged INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE outbox ADD COLUMN ended REAL;
+UPDATE outbox SET key = id;
+DROP INDEX outbox_pending;
+CREATE INDEX outbox_pending ON outbox (channel, incident, service, id) WHERE status = 'pending';
+CREATE UNIQUE INDEX outbox_by_key ON outbox (key);
+CREATE INDEX outbox_delivered ON outbox (channel, ended) WHERE status = 'delivered';
+""",
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 LARGEST_WAL = 4 * 2**20  # bytes that the write-ahead log is cut to: what it grows to before SQLite checkpoints it

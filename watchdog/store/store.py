@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import secrets
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,14 +13,16 @@ import msgspec
 from watchdog.clock import Clock
 from watchdog.model import Case, Record, State, Tally
 from watchdog.recording import Entry, Recorded, encode
-from watchdog.store import incidents, keeping, outbox
+from watchdog.store import incidents, keeping, outbox, room
 from watchdog.store.disk import DEADLINE, Disk, StoreUnwritable
 from watchdog.store.incidents import StoredIncident
 from watchdog.store.keeping import KEEP, Keep
 from watchdog.store.outbox import Letter
 from watchdog.store.reboot import shifted
+from watchdog.store.room import Squeezed
 
 KEPT_UNSAVED = 1000  # letters
+ALL = "*"  # of letters in memory, those of all channels
 
 
 class Store:
@@ -30,7 +33,10 @@ class Store:
         self._clock = clock
         self._keep = keep
         self._disk = Disk(self.path, deadline)
-        self._unsaved: list[Letter] = []  # their ids are negative
+        self.squeezed: Callable[[Squeezed], None] = lambda _: None  # hears of letters that were merged or dropped
+        self._unsaved: list[Letter] = []  # of commits that failed; a later one writes them
+        self._settled: dict[str, str] = {}  # keys of those that were done with meanwhile, and how
+        self._told: dict[tuple[str, str], None] = {}  # channels and incidents of those that were delivered meanwhile
 
     async def load(self, service: str) -> State:
         """The state last committed for a service, its times carried over to this boot; a new one if there is none.
@@ -66,11 +72,15 @@ class Store:
     ) -> None:
         """Write all that one step led to, in one transaction; it is on disk when this returns.
 
-        The case that was diagnosed is kept with the entry, while there is an incident.
+        The case that was diagnosed is kept with the entry, while there is an incident. Letters that no earlier commit
+        could write are written with it.
         """
         now, wall, boot_id = self._clock.now(), self._clock.wall(), self._clock.boot_id()
+        letters = [replace(letter, key=letter.key or secrets.token_hex(8)) for letter in letters]
+        unsaved = tuple(self._unsaved)
+        told = {*self._told, *((letter.channel, letter.incident) for letter in unsaved)}
 
-        def write(db: sqlite3.Connection) -> None:
+        def write(db: sqlite3.Connection) -> list[Squeezed]:
             db.execute(
                 "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?)",
                 (service, encode(state).decode(), boot_id, now, wall),
@@ -85,19 +95,25 @@ class Store:
                 if case is not None and incident:
                     incidents.write_case(db, row, case, self._keep.case)
                 keeping.thin(db, incident, self._keep)
-            outbox.write_letters(db, letters)
+            outbox.write_letters(db, (*unsaved, *letters), told, wall)
+            squeezed = [room.squeeze(db, channel, self._keep.letters) for channel in {x.channel for x in letters}]
             keeping.forget_oldest(db, self._keep)
+            return [each for each in squeezed if each is not None]
 
         try:
-            await self._disk.write(write)
+            squeezed = await self._disk.write(write)
         except StoreUnwritable:
             self._remember(letters)
             raise
+        written = {letter.key for letter in unsaved}
+        self._unsaved = [letter for letter in self._unsaved if letter.key not in written]
+        for each in squeezed:
+            self.squeezed(each)
 
     def _remember(self, letters: Sequence[Letter]) -> None:
-        lowest = min((letter.id for letter in self._unsaved), default=0)
-        numbered = [replace(letter, id=lowest - n) for n, letter in enumerate(letters, start=1)]
-        self._unsaved = [*self._unsaved, *numbered][-KEPT_UNSAVED:]
+        self._unsaved, merged, dropped = room.squeezed([*self._unsaved, *letters], KEPT_UNSAVED)
+        if merged or dropped:
+            self.squeezed(Squeezed(ALL, merged, dropped))
 
     async def incidents(self, service: str | None = None, limit: int = 100) -> list[StoredIncident]:
         """The newest incidents, newest first, each with its timeline."""
@@ -107,62 +123,103 @@ class Store:
         """The entries of an incident that are kept, oldest first, with their cases."""
         return await self._disk.read(lambda db: incidents.read_entries(db, incident))
 
+    # --- the outbox ---------------------------------------------------------------------------------------------------
+
     async def outbox(self, channel: str, limit: int) -> list[Letter]:
-        """The oldest letters of a channel that are neither delivered nor given up, oldest first."""
+        """Of each incident the first letter that waits for the channel; those that are due first."""
         unsaved = [letter for letter in self._unsaved if letter.channel == channel]
         try:
-            written = await self._disk.read(lambda db: outbox.waiting(db, channel, limit))
+            written = await self._disk.read(lambda db: outbox.heads(db, channel, limit, self._clock.wall()))
         except StoreUnwritable:
             if not unsaved:
                 raise
             written = []
-        return [*written, *unsaved][:limit]
+        written = [letter for letter in written if not await self._was_settled(letter)]
+        # What is written is older than what could not be; a commit that came late left a letter in both places.
+        firsts = {(letter.incident, letter.service): letter for letter in reversed(unsaved)}
+        for letter in written:
+            firsts.pop((letter.incident, letter.service), None)
+        return [*written, *firsts.values()][:limit]
+
+    async def _was_settled(self, letter: Letter) -> bool:
+        """Whether it was done with from memory, before its late commit made it wait in the database too."""
+        status = self._settled.get(letter.key)
+        if status is not None:
+            await self._end(letter.key, status, "")
+        return status is not None
 
     async def told(self, channel: str, incident: str) -> bool:
-        """Whether the channel was ever given a letter of the incident."""
-        row = await self._disk.read(
-            lambda db: db.execute(
-                "SELECT 1 FROM outbox WHERE channel = ? AND incident = ? AND status = 'delivered' LIMIT 1",
-                (channel, incident),
-            ).fetchone()
-        )
+        """Whether the channel was ever given a letter of the incident. It was, where nobody can tell."""
+        if (channel, incident) in self._told:
+            return True
+        try:
+            row = await self._disk.read(
+                lambda db: db.execute(
+                    "SELECT 1 FROM outbox WHERE incident = ? AND channel = ? AND status = 'delivered' LIMIT 1",
+                    (incident, channel),
+                ).fetchone()
+            )
+        except StoreUnwritable:
+            return True
         return row is not None
 
-    async def delivered(self, letter_id: int) -> None:
+    async def delivered(self, key: str) -> None:
         """A letter reached its channel."""
-        if letter_id < 0:
-            self._forget(letter_id)
-            return
-        await self._disk.write(
-            lambda db: db.execute("UPDATE outbox SET status = 'delivered' WHERE id = ?", (letter_id,))
-        )
+        await self._done_with(key, "delivered", "")
 
-    async def postponed(self, letter_id: int, not_before: float, error: str) -> None:
+    async def given_up(self, key: str, error: str) -> None:
+        """A letter will never be delivered."""
+        await self._done_with(key, "given_up", error)
+
+    async def _done_with(self, key: str, status: str, error: str) -> None:
+        for letter in self._unsaved:
+            if letter.key == key:
+                self._settled = dict([*self._settled.items(), (key, status)][-KEPT_UNSAVED:])
+                if status == "delivered":
+                    self._told = dict.fromkeys([*self._told, (letter.channel, letter.incident)][-KEPT_UNSAVED:])
+                self._unsaved = [other for other in self._unsaved if other.key != key]
+                return
+        await self._end(key, status, error)
+
+    async def _end(self, key: str, status: str, error: str) -> None:
+        await self._disk.write(lambda db: outbox.end(db, key, status, error, self._clock.wall()))
+
+    async def postponed(self, key: str, not_before: float, error: str) -> None:
         """A letter failed and is tried again at `not_before` (wall clock)."""
-        if letter_id < 0:
+        if any(letter.key == key for letter in self._unsaved):
             self._unsaved = [
-                replace(x, attempts=x.attempts + 1, not_before=not_before) if x.id == letter_id else x
-                for x in self._unsaved
+                replace(x, attempts=x.attempts + 1, not_before=not_before) if x.key == key else x for x in self._unsaved
             ]
             return
-        await self._disk.write(
-            lambda db: db.execute(
-                "UPDATE outbox SET attempts = attempts + 1, not_before = ?, error = ? WHERE id = ?",
-                (not_before, error, letter_id),
-            )
-        )
+        await self._disk.write(lambda db: outbox.postpone(db, key, not_before, error))
 
-    async def given_up(self, letter_id: int, error: str) -> None:
-        """A letter will never be delivered."""
-        if letter_id < 0:
-            self._forget(letter_id)
-            return
-        await self._disk.write(
+    async def merged(self, letter: Letter) -> Letter:
+        """The letter; or, if later ones of its incident wait too, the newest of them, which stands for all."""
+
+        def merge(db: sqlite3.Connection) -> tuple[int, Letter | None]:
+            gone = room.merge(db, letter.channel, letter.incident, letter.service)
+            return gone, outbox.head(db, letter.channel, letter.incident, letter.service)
+
+        if any(unsaved.key == letter.key for unsaved in self._unsaved):
+            return letter
+        gone, newest = await self._disk.write(merge)
+        if gone:
+            self.squeezed(Squeezed(letter.channel, gone, 0))
+        return newest or letter
+
+    async def delivered_since(self, channel: str, since: float) -> list[float]:
+        """When letters reached the channel, after that wall-clock time."""
+        rows = await self._disk.read(
             lambda db: db.execute(
-                "UPDATE outbox SET status = 'given_up', attempts = attempts + 1, error = ? WHERE id = ?",
-                (error, letter_id),
-            )
+                "SELECT ended FROM outbox WHERE status = 'delivered' AND channel = ? AND ended > ? ORDER BY ended",
+                (channel, since),
+            ).fetchall()
         )
+        return [ended for (ended,) in rows]
+
+    async def abandon(self, configured: Collection[str], before: float) -> list[tuple[str, int]]:
+        """Give up letters of before that time to channels that there are no more; how many of each."""
+        return await self._disk.write(lambda db: outbox.abandon(db, configured, before, self._clock.wall()))
 
     async def outbox_length(self) -> int:
         """Letters that wait."""
@@ -170,9 +227,6 @@ class Store:
             lambda db: db.execute("SELECT count(*) FROM outbox WHERE status = 'pending'").fetchone()
         )
         return int(row[0]) + len(self._unsaved)
-
-    def _forget(self, letter_id: int) -> None:
-        self._unsaved = [letter for letter in self._unsaved if letter.id != letter_id]
 
     async def close(self) -> None:
         """Close the database and end its thread."""
