@@ -77,7 +77,7 @@ def newer_package() -> Path:
             subprocess.run(["dpkg-deb", "--raw-extract", older, tree], check=True)
             control = tree / "DEBIAN/control"
             control.write_text(control.read_text().replace("-1\n", "-2\n", 1))
-            pack = ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", tree, Path(draft, "deb")]
+            pack = ["dpkg-deb", "--root-owner-group", "-Zgzip", "-z1", "--build", str(tree), f"{draft}/deb"]
             subprocess.run(pack, check=True, stdout=subprocess.DEVNULL)
             Path(draft, "deb").rename(newer)
     return newer
