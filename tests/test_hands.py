@@ -122,6 +122,25 @@ async def test_several_services_are_nudged_at_once(spawn: SPAWN, program: Path) 
     assert [each.detail["nudged"] for each in performed] == [1, 2, 3]
 
 
+async def test_the_process_of_a_service_is_found(spawn: SPAWN, program: Path, tmp_path: Path) -> None:
+    with running(program, "wait:1") as victim:
+        hands = await spawn(a=victim.pid)
+        assert await hands.find("a") == victim.epoch
+    assert await hands.find("a") is None
+    (tmp_path / "a.pid").write_text("1")
+    reason = "process 1 is never touched; the watchdog does not touch PID 1, itself, the bus, or systemd's own daemons"
+    assert await hands.find("a") == Lack(hands_module.PROCESSES, reason)
+    assert await hands.find("b") == Lack(hands_module.PROCESSES, "the config names no service 'b'")
+
+
+async def test_a_process_that_makes_no_sense_is_not_believed(spawn: SPAWN) -> None:
+    reply = '{"id": 1, "outcome": "done", "reason": "", "detail": {"pid": "one"}}'
+    hands = await spawn(misbehaving(f"peer.sendall({(reply + chr(10)).encode()!r})"))
+    found = await hands.find("a")
+    assert isinstance(found, Lack)
+    assert found.reason.startswith("the helper talks nonsense: ")
+
+
 async def test_an_examination_is_a_sample(spawn: SPAWN, program: Path) -> None:
     with running(program, "wait:2", "timed:1") as victim:
         hands = await spawn(a=victim.pid)

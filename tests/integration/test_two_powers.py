@@ -69,6 +69,27 @@ def test_a_daemon_without_rights_has_its_service_healed_by_the_helper(place: Act
     assert helper.wait(10) == 0  # the daemon has hung up
 
 
+def test_a_daemon_without_rights_has_the_process_found_that_it_may_not_look_at(
+    place: Activated, service: child.Service
+) -> None:
+    exe, _, *args = Path(f"/proc/{service.pid}/exe").readlink(), *_words(service.pid)
+    table = demo_table(service).replace(
+        f'pidfile = "{service.addresses.pidfile}"', f'process = {{ exe = "{exe}", args = {args}, user = "root" }}'
+    )
+    place.start("--peer-user", "nobody")
+    with guarding_without_rights(place, table) as guard:
+        guard.wait_verdict("demo", "healthy")
+        service.lose_wakeup()
+        incident = guard.wait_record("demo", "resolved")
+        assert guard.service("demo")["pid"] == service.pid
+    assert incident["certainty"] == "confirmed"
+    assert "nudged" in kinds(incident)
+
+
+def _words(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:-1]
+
+
 def test_a_daemon_whose_helper_is_killed_finds_the_next_one(place: Activated, service: child.Service) -> None:
     first = place.start("--peer-user", "nobody")
     with guarding_without_rights(place, demo_table(service)) as guard:
