@@ -24,8 +24,10 @@ from typing import Any
 from watchdog import config as configuration
 from watchdog import probes, secret
 from watchdog.alerts import CHANNELS
+from watchdog.alerts.delivery import Channel as Road
 from watchdog.alerts.delivery import Courier
 from watchdog.alerts.routing import Routing
+from watchdog.alerts.standing import Kept, Standing
 from watchdog.board import Board
 from watchdog.clock import Clock
 from watchdog.config import Channel, Config, ConfigInvalid, Service
@@ -199,13 +201,24 @@ class Daemon:
         self._metrics.channel(channel.name)
         courier = Courier(
             name=channel.name,
-            channel=CHANNELS[channel.type].open(channel.settings),
+            channel=self._kept(channel),
             routing=channel.settings,
             outbox=self._store,
             notified=self._notified,
             gave_up=self._metrics.gave_up,
         )
         self._couriers[channel.name] = (courier, self._start(courier.run(), f"channel {channel.name}"))
+
+    def _kept(self, channel: Channel) -> Road:
+        """The channel; where its receiver forgets, in what tells it again."""
+        road, services = CHANNELS[channel.type].open(channel.settings), channel.settings.services
+        if not isinstance(road, Standing):
+            return road
+
+        def guarded(service: str) -> bool:
+            return service in self._config.services and (not services or service in services)
+
+        return Kept(name=channel.name, channel=road, ledger=self._store, guarded=guarded)
 
     def _ping(self) -> None:
         """Let the dead-man ping be that of the config."""

@@ -1,5 +1,7 @@
 """The channel `webhook`: a POST of JSON, signed as Standard Webhooks 1.0 says where a secret is set.
 
+`format = "alertmanager"` sends what Alertmanager would, for receivers that were written for it (`alert_body`).
+
 Rules of this file: the URL, the secret and the headers are credentials, and show up in no error, log, metric or repr
 (`outgoing.py` keeps this up in all that may go wrong on the way). Of the answer only the status counts.
 
@@ -10,18 +12,20 @@ from __future__ import annotations
 
 import base64
 import binascii
+import enum
 import hashlib
 import hmac
 import json
-import re
 import socket
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
+from watchdog.alerts import alert, answers
 from watchdog.alerts.delivery import Delivered, Failed
+from watchdog.alerts.message import TEST
 from watchdog.alerts.outgoing import Sender, Undelivered, Unusable, check_url, value_of
 from watchdog.alerts.routing import HttpRouting
 from watchdog.secret import SecretUnreadable, reveal
@@ -31,8 +35,16 @@ if TYPE_CHECKING:
     from watchdog.store import Letter
 
 VERSION = "1"
+ALERTMANAGER_VERSION = "4"
+NEVER = "0001-01-01T00:00:00Z"  # Go's zero time: Alertmanager's `endsAt` of what fires
 URL = "https://alerts.example.org/hook"
-RETRIED = frozenset({408, 425, 429})  # of the 4xx: too slow, too early, too many
+
+
+class Format(enum.StrEnum):
+    """What the body is."""
+
+    JSON = "json"  # our own
+    ALERTMANAGER = "alertmanager"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +52,8 @@ class Settings(HttpRouting):
     """A `[channel.NAME]` table with `type = "webhook"`."""
 
     url: str | Secret = field(repr=False)
-    secret: Secret | None = None  # signs; "whsec_" and base64, or any text
+    secret: Secret | tuple[Secret, ...] | None = None  # signs; "whsec_" and base64, or any text. Of several, each signs
+    format: Format = Format.JSON
 
     def __post_init__(self) -> None:
         HttpRouting.__post_init__(self)
@@ -58,25 +71,36 @@ class Webhook:
 
     async def send(self, letter: Letter) -> Delivered | Failed:
         """One attempt. 2xx delivers; a time-out, a broken connection, 5xx, 408, 425 and 429 are worth another one."""
+        if self._settings.format is Format.ALERTMANAGER and not alert.tells(letter):
+            return Delivered()
         settings = self._settings
         try:
             url = value_of(settings.url)
             check_url(url, URL)
-            content = body(letter, self._host)
+            content = self._body(letter)
             headers = {name: value_of(value) for name, value in settings.headers.items()}
             headers |= {"Content-Type": "application/json", "Idempotency-Key": message_id(letter)}
-            if settings.secret is not None:
-                headers |= signature(reveal(settings.secret), message_id(letter), int(time.time()), content)
+            if secrets := _several(settings.secret):
+                headers |= signature([reveal(each) for each in secrets], message_id(letter), int(time.time()), content)
             answer = await self._sender.post(url, content, headers)
         except (Undelivered, SecretUnreadable, Unusable) as error:
             return Failed(retry=True, error=str(error))
         except (OSError, ValueError) as error:  # whose text may quote what it was about
             return Failed(retry=True, error=f"the request could not be made ({type(error).__name__})")
-        return _result(answer.status, answer.retry_after)
+        return answers.result(answer)
 
     async def close(self) -> None:
         """Close the session."""
         await self._sender.close()
+
+    def _body(self, letter: Letter) -> bytes:
+        return (alert_body if self._settings.format is Format.ALERTMANAGER else body)(letter, self._host)
+
+
+def _several(secret: Secret | tuple[Secret, ...] | None) -> tuple[Secret, ...]:
+    if secret is None:
+        return ()
+    return secret if isinstance(secret, tuple) else (secret,)
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------
@@ -116,46 +140,67 @@ def body(letter: Letter, host: str) -> bytes:
     return json.dumps(content, ensure_ascii=False, separators=(",", ":"), default=str).encode()
 
 
+def alert_body(letter: Letter, host: str) -> bytes:
+    """The same for a receiver of Alertmanager's webhooks, version 4: a group of the incident's alerts.
+
+    prometheus.io/docs/alerting/latest/configuration, "webhook_config".
+    """
+    names = [alert.TRIED] if letter.kind == TEST else [alert.INCIDENT]
+    if alert.is_critical(letter):
+        names.append(alert.UNHEALED)
+    over, notes = alert.is_resolved(letter), alert.notes(letter, host)
+    status = "resolved" if over else "firing"
+    alerts = [
+        {
+            "status": status,
+            "labels": (labels := alert.labels(letter, host, name)),
+            "annotations": notes,
+            "startsAt": _rfc3339(alert.began(letter)),
+            "endsAt": _rfc3339(letter.created) if over else NEVER,
+            "generatorURL": "",
+            "fingerprint": alert.fingerprint(labels),
+        }
+        for name in names
+    ]
+    all_labels = [alert.labels(letter, host, name).items() for name in names]
+    group = {"instance": host, "name": letter.service}
+    key = ", ".join(f"{name}={json.dumps(word, ensure_ascii=False)}" for name, word in group.items())
+    content: dict[str, Any] = {
+        "version": ALERTMANAGER_VERSION,
+        "groupKey": f"{{}}:{{{key}}}",
+        "truncatedAlerts": 0,
+        "status": status,
+        "receiver": letter.channel,
+        "groupLabels": group,
+        "commonLabels": dict(item for item in all_labels[0] if all(item in others for others in all_labels)),
+        "commonAnnotations": notes,
+        "externalURL": "",
+        "alerts": alerts,
+    }
+    return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
+
+
 def _rfc3339(wall: float) -> str:
     return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
 
 
-def signature(secret: str, message: str, timestamp: int, content: bytes) -> dict[str, str]:
-    """The three headers of Standard Webhooks 1.0: HMAC-SHA256 over id, time and body. Raises `Unusable`."""
-    key = secret.encode()
-    if secret.startswith("whsec_"):
-        try:
-            key = base64.b64decode(secret.removeprefix("whsec_"), validate=True)
-        except binascii.Error:
-            raise Unusable('the secret begins with "whsec_", and what follows is no base64') from None
-    signed = hmac.new(key, f"{message}.{timestamp}.".encode() + content, hashlib.sha256).digest()
+def signature(secrets: Sequence[str], message: str, timestamp: int, content: bytes) -> dict[str, str]:
+    """The three headers of Standard Webhooks 1.0: HMAC-SHA256 over id, time and body; of several secrets each signs, so
+    one can be replaced without a message lost. Raises `Unusable`.
+    """
+    signed = f"{message}.{timestamp}.".encode() + content
+    codes = [hmac.new(_key(secret), signed, hashlib.sha256).digest() for secret in secrets]
     return {
         "webhook-id": message,
         "webhook-timestamp": str(timestamp),
-        "webhook-signature": f"v1,{base64.b64encode(signed).decode()}",
+        "webhook-signature": " ".join(f"v1,{base64.b64encode(code).decode()}" for code in codes),
     }
 
 
-# --- what came of it --------------------------------------------------------------------------------------------------
-
-
-def _result(status: int, retry_after: str) -> Delivered | Failed:
-    if 200 <= status < 300:
-        return Delivered()
-    if 300 <= status < 400:
-        return Failed(retry=False, error=f"answered {status}, a redirect: configure the URL that it leads to")
-    retry = status >= 500 or status in RETRIED
-    return Failed(retry=retry, error=f"answered {status}", after=_seconds(retry_after))
-
-
-def _seconds(retry_after: str) -> float | None:
-    """Of a Retry-After header: seconds or a date (RFC 9110, 10.2.3)."""
-    if re.fullmatch(r"[0-9]{1,9}", retry_after):
-        return float(retry_after)
+def _key(secret: str) -> bytes:
+    if not secret.startswith("whsec_"):
+        return secret.encode()
     try:
-        at = parsedate_to_datetime(retry_after)
-    except ValueError:
-        return None
-    if at.tzinfo is None:  # RFC 5322 writes "-0000" for it
-        at = at.replace(tzinfo=UTC)
-    return max(0.0, (at - datetime.now(UTC)).total_seconds())
+        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except binascii.Error:
+        raise Unusable('the secret begins with "whsec_", and what follows is no base64') from None

@@ -18,6 +18,7 @@ from watchdog.store.keeping import KEPT_INCIDENTS, Keep
 from watchdog.store.outbox import Letter
 from watchdog.store.reboot import shifted
 from watchdog.store.room import Squeezed
+from watchdog.store.standing import Stood
 from watchdog.store.store import KEPT_UNSAVED, Store
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Letter",
     "Recorded",
     "Squeezed",
+    "Stood",
     "Store",
     "StoreUnwritable",
     "StoredIncident",

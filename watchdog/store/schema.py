@@ -58,6 +58,13 @@ CREATE INDEX outbox_pending ON outbox (channel, incident, service, id) WHERE sta
 CREATE UNIQUE INDEX outbox_by_key ON outbox (key);
 CREATE INDEX outbox_delivered ON outbox (channel, ended) WHERE status = 'delivered';
 """,
+    # What a channel was last told of each service (`standing.py`).
+    """
+CREATE TABLE standing (
+  channel TEXT NOT NULL, service TEXT NOT NULL, incident TEXT NOT NULL, kind TEXT NOT NULL, began REAL NOT NULL,
+  first REAL NOT NULL, critical REAL, letter TEXT NOT NULL, PRIMARY KEY (channel, service)
+) STRICT;
+""",
 )
 SCHEMA_VERSION = len(MIGRATIONS)
 LARGEST_WAL = 4 * 2**20  # bytes that the write-ahead log is cut to: what it grows to before SQLite checkpoints it

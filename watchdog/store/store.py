@@ -13,13 +13,14 @@ import msgspec
 from watchdog.clock import Clock
 from watchdog.model import Case, Record, State, Tally
 from watchdog.recording import Entry, Recorded, encode
-from watchdog.store import incidents, keeping, outbox, room
+from watchdog.store import incidents, keeping, outbox, room, standing
 from watchdog.store.disk import DEADLINE, Disk, StoreUnwritable
 from watchdog.store.incidents import StoredIncident
 from watchdog.store.keeping import KEEP, Keep
 from watchdog.store.outbox import Letter
 from watchdog.store.reboot import shifted
 from watchdog.store.room import Squeezed
+from watchdog.store.standing import Stood
 
 KEPT_UNSAVED = 1000  # letters
 ALL = "*"  # of letters in memory, those of all channels
@@ -216,6 +217,20 @@ class Store:
             ).fetchall()
         )
         return [ended for (ended,) in rows]
+
+    # --- what stands with channels whose receivers forget ------------------------------------------------------------
+
+    async def standing(self, channel: str) -> list[Stood]:
+        """What the channel was last told of each service, as far as it stands."""
+        return await self._disk.read(lambda db: standing.read(db, channel))
+
+    async def stands(self, stood: Stood) -> None:
+        """The channel took this, in place of what it knew of the service."""
+        await self._disk.write(lambda db: standing.write(db, stood))
+
+    async def ended(self, stood: Stood) -> None:
+        """It stands no more."""
+        await self._disk.write(lambda db: standing.forget(db, stood))
 
     async def abandon(self, configured: Collection[str], before: float) -> list[tuple[str, int]]:
         """Give up letters of before that time to channels that there are no more; how many of each."""
