@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import enum
 import logging
+import os
 import re
 import socket
 import ssl
@@ -40,6 +41,7 @@ log = logging.getLogger(__name__)
 
 ADDRESS = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253}"
 FAREWELL = 1.0  # s
+REMEMBERED = 1000  # messages
 PATIENCE = 5  # attempts for the sake of one recipient, while others have the mail
 
 
@@ -145,12 +147,25 @@ class Email:
                 await _starttls(client)
             if settings.username is not None and settings.password is not None:
                 await _login(client, settings.username, reveal(settings.password))
-            refused, _ = await client.sendmail(settings.sender, recipients, content)
+            refused = await self._handed_over(client, recipients, content)
             with contextlib.suppress(Exception):  # it has the mail
                 await client.quit(timeout=FAREWELL)
             return refused
         finally:
             client.close()
+
+    async def _handed_over(
+        self, client: aiosmtplib.SMTP, recipients: list[str], content: bytes
+    ) -> Mapping[str, aiosmtplib.SMTPResponse]:
+        """Who was refused. Raises where nobody has the mail, from now or from before."""
+        import aiosmtplib
+
+        try:
+            return (await client.sendmail(self._settings.sender, recipients, content))[0]
+        except aiosmtplib.SMTPRecipientsRefused as error:
+            if len(recipients) == len(self._settings.recipients):
+                raise
+            return {each.recipient: aiosmtplib.SMTPResponse(each.code, each.message) for each in error.recipients}
 
     def _partly(
         self, letter: Letter, asked: list[str], refused: Mapping[str, aiosmtplib.SMTPResponse]
@@ -161,6 +176,8 @@ class Email:
         error = f"it refused {len(refused)} of {len(self._settings.recipients)} recipients: {codes}"
         if later and letter.attempts < PATIENCE:
             self._reached.setdefault(letter.message_id, set()).update(each for each in asked if each not in later)
+            if len(self._reached) > REMEMBERED:  # a message that was merged into another does not come back
+                self._reached.pop(next(iter(self._reached)))
             return Failed(retry=True, error=error)
         if refused:
             log.error("channel %s: %s; the others have the mail", letter.channel, error)
@@ -258,7 +275,7 @@ def _cause(error: BaseException | None) -> str:
             case FileNotFoundError() | PermissionError() | IsADirectoryError():
                 return f"the ca_file cannot be read: {each.strerror}"
             case OSError() if each.errno:
-                return f"connection failed: {each.strerror}"
+                return f"connection failed: {os.strerror(each.errno)}"
     if any(isinstance(each, aiosmtplib.SMTPServerDisconnected) for each in chain):
         return "it closed the connection without an answer"
     if any(isinstance(each, OSError) for each in chain):

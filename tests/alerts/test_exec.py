@@ -1,0 +1,169 @@
+"""The channel exec with real commands."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import select
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.alerts.letters import letter
+from watchdog.alerts import CHANNELS, webhook
+from watchdog.alerts import exec as channel
+from watchdog.alerts.delivery import Delivered, Failed
+
+
+def script(text: str, **settings: Any) -> channel.Exec:
+    """A channel that runs this in a shell."""
+    return channel.Exec(channel.Settings(command=("/bin/sh", "-c", text), **{"timeout": 10.0, **settings}))
+
+
+async def result(text: str, **settings: Any) -> Delivered | Failed:
+    return await script(text, **settings).send(letter())
+
+
+async def test_the_event_is_on_its_input(tmp_path: Path) -> None:
+    opened = script(f"cat > {tmp_path}/event")
+
+    assert await opened.send(letter()) == Delivered()
+
+    assert (tmp_path / "event").read_bytes() == webhook.body(letter(), opened._host)
+    assert json.loads((tmp_path / "event").read_bytes())["service"] == "ravendb"
+
+
+async def test_an_event_that_nobody_reads_is_no_failure() -> None:
+    big = letter(payload={"text": "x" * 1_000_000})
+
+    assert await script("exit 0").send(big) == Delivered()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("exit 75", Failed(retry=True, error="the command ended with 75")),
+        ("exit 1", Failed(retry=False, error="the command ended with 1")),
+        ("echo first; echo last >&2; exit 2", Failed(retry=False, error='the command ended with 2 ("last")')),
+        ("kill -9 $$", Failed(retry=False, error="the command was killed: Killed")),
+    ],
+)
+async def test_the_exit_code_tells_whether_another_attempt_makes_sense(text: str, told: Failed) -> None:
+    assert await result(text) == told
+
+
+async def test_what_it_says_is_one_bounded_line() -> None:
+    told = await result(r"head -c 50000 /dev/zero | tr '\0' x; printf 'a\033[31m\tb\rc'; exit 1")
+
+    assert isinstance(told, Failed)
+    assert told.error.isprintable()
+    assert len(told.error) < 300
+
+
+async def test_a_flood_of_output_takes_no_memory_and_is_no_failure() -> None:
+    assert await result("head -c 100000000 /dev/zero; exit 0") == Delivered()
+
+
+async def test_a_command_that_is_too_late_is_killed_with_what_it_started(tmp_path: Path) -> None:
+    began = asyncio.get_running_loop().time()
+
+    told = await result(f"sleep 1000 & echo $! > {tmp_path}/pid; sleep 1000", timeout=0.3)
+
+    assert told == Failed(retry=True, error="the command did not end within 300ms and was killed")
+    assert asyncio.get_running_loop().time() - began < 5.0
+    await gone(int((tmp_path / "pid").read_text()))
+
+
+async def gone(pid: int) -> None:
+    """Wait until a process has ended, which is not our child."""
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        ended = select.poll()
+        ended.register(descriptor, select.POLLIN)
+        assert await asyncio.to_thread(ended.poll, 5000)
+        os.close(descriptor)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+async def test_a_daemon_that_stops_leaves_no_command_behind(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pid")
+    sending = asyncio.create_task(script(f"echo $$ > {tmp_path}/pid; sleep 1000").send(letter()))
+    pid = int(await asyncio.to_thread((tmp_path / "pid").read_text))
+
+    sending.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await sending
+
+    assert not alive(pid)
+
+
+async def test_what_it_leaves_running_is_not_waited_for(tmp_path: Path) -> None:
+    assert await result(f"sleep 1000 & echo $! > {tmp_path}/pid; exit 0", timeout=5.0) == Delivered()
+
+    pid = int((tmp_path / "pid").read_text())
+    assert alive(pid)
+    os.kill(pid, signal.SIGKILL)
+
+
+async def test_it_gets_nothing_of_our_environment_nor_descriptors(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOOK_SECRET", "SECRET-OF-OURS")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", "/run/credentials/epoll-watchdog")
+
+    assert await result(f"env > {tmp_path}/env; ls /proc/self/fd > {tmp_path}/fds; pwd > {tmp_path}/at") == Delivered()
+
+    names = {line.partition("=")[0] for line in (tmp_path / "env").read_text().splitlines()}
+    assert names <= {"PATH", "LANG", "PWD", "SHLVL", "_", "OLDPWD"}
+    assert len((tmp_path / "fds").read_text().split()) == 4  # and the one that ls reads by
+    assert (tmp_path / "at").read_text() == "/\n"
+
+
+@pytest.mark.parametrize(
+    ("mode", "told"), [(None, "No such file or directory"), (0o644, "Permission denied"), (0o755, "Exec format error")]
+)
+async def test_a_command_that_can_not_be_run_is_told(mode: int | None, told: str, tmp_path: Path) -> None:
+    program = tmp_path / "alert"
+    if mode is not None:
+        program.write_bytes(b"no program")
+        program.chmod(mode)
+
+    sent = await channel.Exec(channel.Settings(command=(str(program), "ARGUMENT-SECRET"))).send(letter())
+
+    assert sent == Failed(retry=False, error=f"the command cannot be run: {told}")
+
+
+async def test_no_argument_shows_in_logs_or_errors(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+
+    shown = [
+        repr(await result(f": ARGUMENT-SECRET; {end}", timeout=0.3)) for end in ("exit 1", "sleep 9", "kill -6 $$")
+    ]
+
+    assert all("Failed" in text for text in shown)
+    assert "ARGUMENT-SECRET" not in "\n".join([*shown, caplog.text])
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [
+        ((), "command: is empty"),
+        (("alert",), 'command: "alert" is no absolute path'),
+        (("/a", "b\0"), "command: holds"),
+    ],
+)
+def test_wrong_settings_are_refused(command: tuple[str, ...], told: str) -> None:
+    with pytest.raises(ValueError) as refused:  # noqa: PT011 (its text is looked at)
+        CHANNELS["exec"].settings(command=command)
+    assert str(refused.value).startswith(told)
