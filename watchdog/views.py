@@ -1,11 +1,13 @@
 """A guard and a stored incident as the API shows them, and which of their facts go out at all.
 
-Rule: raw evidence stays in the store, for people with rights there; HTTP and webhooks carry the diagnosis in words.
+Rule: raw evidence stays in the store, for people with rights there; HTTP and webhooks carry the diagnosis in words. The
+one exception is `evidence`, which the web room hands only to whom it knows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from watchdog import budget
@@ -13,13 +15,16 @@ from watchdog.clock import Clock
 from watchdog.guard import Guard
 from watchdog.ladder import due
 from watchdog.model import Kind, Observation, Plane, Rung
+from watchdog.recording import dump
 from watchdog.restraint import DRASTIC, budget_of, spent
 from watchdog.store import StoredIncident
+from watchdog.store.archive import Archive, Unreadable
 from watchdog.verdicts import VERDICTS, Stance
 from watchdog.web.view import IncidentView, ProbeView, ServiceView, TimelineView
 
 # Of a record's detail: the threads of a nudge, one by one, and those left out; what a command of the config said.
 EVIDENCE = frozenset({"threads", "skipped", "output"})
+HEAVIEST = 512 * 1024  # bytes of an incident's cases, compressed, that the daemon unpacks in its own memory
 
 
 def disclosed(detail: Mapping[str, Any]) -> dict[str, Any]:
@@ -79,3 +84,18 @@ def incident_view(stored: StoredIncident) -> IncidentView:
             for x in stored.records
         ],
     )
+
+
+def evidence(database: Path, incident: str) -> bytes | None:
+    """What was recorded of an incident, as `epoll-watchdog replay` reads it; None where it is not kept. It waits for
+    the disk. Raises `Unreadable`, also where it is too much to be unpacked here.
+    """
+    with Archive(database) as archive:
+        for found in archive.incidents(incident):
+            if found.summary.id == incident:
+                if archive.weight(found) > HEAVIEST:
+                    raise Unreadable(
+                        f"too much is kept of it for this; run: epoll-watchdog replay --extract . {database}"
+                    )
+                return dump(archive.recording(found)).encode()
+    return None

@@ -6,10 +6,14 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import pytest
+import trustme
 
 from tests.servers import free_port
+from tests.web.certified import PASSWORD, USER, USERS, certified
+from watchdog.config.web import Web
 from watchdog.web.server import serve
 from watchdog.web.view import IncidentView, ProbeView, ServiceView
 
@@ -53,6 +57,9 @@ class Daemon:
 
     async def incidents(self, service: str | None, limit: int) -> Sequence[IncidentView]:
         return ()
+
+    async def evidence(self, incident: str) -> bytes | None:
+        return None
 
     def ready(self) -> bool:
         return True
@@ -119,6 +126,27 @@ async def test_json_is_what_the_api_says(daemon: Daemon) -> None:
     daemon.shown = [DARK]
     answer = json.loads((await status(daemon.address, "--json")).stdout)
     assert [service["verdict"] for service in answer["services"]] == ["epoll_stall"]
+
+
+async def test_a_unix_socket_is_asked(tmp_path: Path) -> None:
+    server = await serve(Daemon([HEALTHY]), f"unix:{tmp_path}/web.sock")
+    done = await status("", "--url", f"unix:{tmp_path}/web.sock")
+    await server.close()
+    assert (done.returncode, "redis" in done.stdout) == (0, True)
+
+
+async def test_a_daemon_with_tls_and_passwords_is_asked(tmp_path: Path) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    web = Web(tls=certified(authority, tmp_path), users=USERS)
+    server = await serve(Daemon([HEALTHY]), "127.0.0.1:0", web)
+    (tmp_path / "password").write_text(f"{PASSWORD}\n")
+    options = ["--url", server.url, "--ca-file", str(tmp_path / "ca.pem")]
+    known = await status("", *options, "--user", USER, "--password-file", str(tmp_path / "password"))
+    stranger = await status("", *options)
+    await server.close()
+    assert known.returncode == 0
+    assert (stranger.returncode, "give --user and --password-file" in stranger.stderr) == (3, True)
 
 
 async def test_a_daemon_that_is_not_there_exits_3_and_says_what_to_do() -> None:

@@ -82,6 +82,10 @@ class Daemon:
             raise self.fault
         return self.stored
 
+    async def evidence(self, incident: str) -> bytes | None:
+        """Of the one incident."""
+        return b'{"version": 1}' if incident == INCIDENT.id else None
+
     def ready(self) -> bool:
         """As set."""
         return self.is_ready
@@ -268,6 +272,12 @@ async def test_a_senseless_limit_is_told(limit: str) -> None:
         400,
         '{"error": {"status": 400, "message": "limit: must be a number from 1 to 500"}}',
     )
+
+
+async def test_evidence_is_not_told_over_tcp_to_whom_nobody_knows() -> None:
+    answer = await ask(Daemon(), "/api/v1/incidents/01J/evidence")
+    assert answer.status == 403
+    assert "private Unix socket" in json.loads(answer.text)["error"]["message"]
 
 
 @pytest.mark.parametrize("path", ["/api/v1/", "/api/v2/services", "/api/v1/services/ravendb"])

@@ -14,6 +14,7 @@ COMMANDS = {
     "status": "status",
     "diagnose": "diagnose",
     "nudge": "nudge",
+    "alert-test": "alert_test",
     "replay": "replay",
     "demo": "demo",
 }

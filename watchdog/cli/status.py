@@ -5,20 +5,25 @@ from __future__ import annotations
 import http.client
 import json
 import sys
-import urllib.error
-import urllib.request
-from typing import Any
+from pathlib import Path
+from typing import IO, Any
 
 import click
 
-TIMEOUT = 5.0  # s
+from watchdog.cli.api import ask
+
 UNREACHABLE = 3
 
 
 @click.command()
-@click.option("--url", default="http://127.0.0.1:9797", show_default=True, help="Where the daemon listens.")
+@click.option(
+    "--url", default="http://127.0.0.1:9797", show_default=True, help="Where the daemon listens; unix:/PATH too."
+)
+@click.option("--ca-file", type=click.Path(path_type=Path), help="PEM: the daemon's certificate must come from it.")
+@click.option("--user", help="Of basic authentication.")
+@click.option("--password-file", type=click.File(), help="Holds that user's password; - reads it from the input.")
 @click.option("--json", "as_json", is_flag=True, help="What the API says, as it says it.")
-def command(url: str, as_json: bool) -> None:
+def command(url: str, ca_file: Path | None, user: str | None, password_file: IO[str] | None, as_json: bool) -> None:
     """Show what the running daemon sees.
 
     Every guarded service with its verdict, its probes, what is left of its budgets, and its incident.
@@ -26,10 +31,10 @@ def command(url: str, as_json: bool) -> None:
     The exit code is 0 when all are healthy, 1 when one is not, 3 when the daemon can't be asked.
     """
     try:
-        services = _ask(url)
+        password = password_file.readline().rstrip("\r\n") if password_file is not None else None
+        services: list[dict[str, Any]] = ask(url, "/api/v1/services", ca_file, user, password)["services"]
     except (OSError, ValueError, http.client.HTTPException) as error:
-        reason = error.reason if isinstance(error, urllib.error.URLError) else error
-        click.echo(f"epoll-watchdog: the daemon can't be asked at {url}: {reason}", err=True)
+        click.echo(f"epoll-watchdog: the daemon can't be asked at {url}: {error}", err=True)
         click.echo("Does it run?  systemctl status epoll-watchdog", err=True)
         sys.exit(UNREACHABLE)
     if as_json:
@@ -37,14 +42,6 @@ def command(url: str, as_json: bool) -> None:
     else:
         _show(services)
     sys.exit(0 if all(service["healthy"] for service in services) else 1)
-
-
-def _ask(url: str) -> list[dict[str, Any]]:
-    if not url.startswith(("http://", "https://")):
-        raise ValueError('the URL must begin with "http://" or "https://"')
-    with urllib.request.urlopen(f"{url.rstrip('/')}/api/v1/services", timeout=TIMEOUT) as answer:
-        services: list[dict[str, Any]] = json.load(answer)["services"]
-    return services
 
 
 def _show(services: list[dict[str, Any]]) -> None:

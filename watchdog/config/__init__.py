@@ -13,10 +13,11 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from watchdog.config.web import Web
 from watchdog.deadman import Settings as DeadMan
 from watchdog.model import Policy
 from watchdog.settings import Seconds
@@ -58,9 +59,15 @@ class Channel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Http:
-    """The `[http]` table. `listen` is HOST:PORT; port 0 takes a free one."""
+    """The `[http]` table. Each `listen` is HOST:PORT (port 0 takes a free one), "unix:/PATH" or "systemd"."""
 
-    listen: str = "127.0.0.1:9797"
+    listen: str | tuple[str, ...] = "127.0.0.1:9797"
+    web_config: str | None = None
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Each `listen`."""
+        return (self.listen,) if isinstance(self.listen, str) else self.listen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +83,7 @@ class Config:
     warnings: tuple[str, ...]
     tripwire: Seconds = 0.25  # between two readings of all accept queues
     dead_man: DeadMan | None = None
+    web: Web = field(default_factory=Web)  # what stands in the file that `http.web_config` names
 
 
 @dataclass(frozen=True, slots=True)

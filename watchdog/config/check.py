@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from watchdog.alerts import CHANNELS
-from watchdog.config import Channel, Config, ConfigInvalid, Http, Probe, Service, rules
+from watchdog.config import Channel, Config, ConfigInvalid, Http, Probe, Service, rules, web_file
 from watchdog.config.files import NAMED, Entry, Tables, read
 from watchdog.config.found import Findings, Keys, Place, quoted
 from watchdog.config.secrets import Secrets, look_at
 from watchdog.config.typed import checked, near, partly
+from watchdog.config.web import Web
 from watchdog.deadman import Settings as DeadMan
 from watchdog.model import Policy, Rung, Verdict
 from watchdog.probes import PROBES
@@ -64,7 +65,7 @@ def check_tables(path: Path, secrets: Secrets) -> tuple[Config, Tables]:
     tables = read(path, found)
     services = _services(tables.entries, found, secrets)
     channels = _channels(tables.entries, found, secrets, services)
-    general = _general(tables.entries, found, secrets)
+    general, web = _general(tables.entries, found, secrets)
     if not services and not found.errors:
         Place(found, path).warn("no service is named, so nothing is guarded; add a [service.NAME] table")
     if found.errors:
@@ -79,6 +80,7 @@ def check_tables(path: Path, secrets: Secrets) -> tuple[Config, Tables]:
         warnings=tuple(sorted(map(str, found.warnings))),
         tripwire=general.tripwire,
         dead_man=general.dead_man,
+        web=web,
     )
     return config, tables
 
@@ -88,9 +90,9 @@ def _state_directory() -> str:
     return os.environ.get("STATE_DIRECTORY", "").partition(":")[0] or STATE_DIRECTORY
 
 
-def _general(entries: Mapping[Keys, Entry], found: Findings, secrets: Secrets) -> General:
+def _general(entries: Mapping[Keys, Entry], found: Findings, secrets: Secrets) -> tuple[General, Web]:
     """Each key may stand in another file, so the keys of each file are checked for themselves and then put together."""
-    general = General()
+    general, web = General(), Web()
     tops = {str(keys[0]): entry for keys, entry in entries.items() if len(keys) == 1 and keys[0] not in NAMED}
     for file in {entry.file for entry in tops.values()}:
         place = Place(found, file)
@@ -102,11 +104,27 @@ def _general(entries: Mapping[Keys, Entry], found: Findings, secrets: Secrets) -
         rules.tripwire(place.at("tripwire"), part.tripwire)
         if part.state_directory is not None:
             rules.path(place.at("state_directory"), part.state_directory)
-        rules.listen(place.at("http", "listen"), part.http.listen)
+        if "http" in table:
+            web = _http(part.http, place.at("http"), secrets)
         if part.dead_man is not None:
             rules.dead_man(place.at("dead_man"), part.dead_man.interval, part.dead_man.timeout)
             look_at(part.dead_man, place.at("dead_man"), secrets)
-    return general
+    return general, web
+
+
+def _http(http: Http, place: Place, secrets: Secrets) -> Web:
+    """What the file holds that it names; the helper serves nobody, and looks at none."""
+    web: Web | None = Web()
+    if http.web_config is not None and secrets is not Secrets.SKIP:
+        at = place.at("web_config")
+        web = web_file.read(Path(http.web_config), at) if rules.path(at, http.web_config) else None
+    if not http.addresses:
+        place.at("listen").error('is empty; give one address at least, such as "127.0.0.1:9797"')
+    for index, address in enumerate(http.addresses):
+        at = place.at("listen") if isinstance(http.listen, str) else place.at("listen", index)
+        if rules.listen(at, address) and web is not None and secrets is not Secrets.SKIP:
+            rules.exposed(at, address, web)
+    return web or Web()
 
 
 def _tables(kind: str, entries: Mapping[Keys, Entry], found: Findings) -> list[tuple[str, dict[str, Any], Place]]:

@@ -6,12 +6,14 @@ Facts: unit names from systemd.unit(5), label names from the Prometheus data mod
 
 from __future__ import annotations
 
+import ipaddress
 import os
 import re
 from collections.abc import Collection, Mapping
 
 from watchdog.config.found import Place, quoted
 from watchdog.config.typed import near
+from watchdog.config.web import Web
 from watchdog.model import Budget, Mode, Plane, Policy, Rung
 from watchdog.settings import format_duration
 from watchdog.target import Match, Target, is_never_touched, untouchable_part
@@ -83,12 +85,15 @@ def command(place: Place, argv: tuple[str, ...]) -> None:
             place.at(index).error("holds a NUL character; no argument can")
 
 
-def path(place: Place, text: str) -> None:
-    """An absolute path."""
+def path(place: Place, text: str) -> bool:
+    """Whether it is an absolute path."""
     if not text.startswith("/"):
         place.error(f"{quoted(text)} is no absolute path; begin it with /")
     elif "\0" in text:
         place.error("holds a NUL character; no path does")
+    else:
+        return True
+    return False
 
 
 def target(place: Place, value: Target, bad: Collection[str]) -> None:
@@ -270,10 +275,40 @@ def dead_man(place: Place, interval: float, timeout: float) -> None:
         within(place.at("timeout"), timeout, interval)
 
 
-def listen(place: Place, text: str) -> None:
-    """HOST:PORT, an IPv6 address in brackets."""
+def listen(place: Place, text: str) -> bool:
+    """HOST:PORT, an IPv6 address in brackets; a Unix socket; or what systemd passes."""
+    if text == "systemd":
+        return True
+    if text.startswith("unix:"):
+        return path(place, text.removeprefix("unix:"))
     match = re.fullmatch(r"(\[[0-9A-Fa-f:.]+(%\w+)?\]|[A-Za-z0-9._-]+):([0-9]{1,5})", text)
     if match is None:
-        place.error(f'{quoted(text)} is no HOST:PORT; write for instance "127.0.0.1:9797" or "[::1]:9797"')
+        place.error(
+            f'{quoted(text)} is no HOST:PORT; write for instance "127.0.0.1:9797", "[::1]:9797", '
+            '"unix:/run/epoll-watchdog-web/web.sock" or "systemd"'
+        )
     elif int(match[3]) > 65535:
         place.error(f"{match[3]} is no port; the highest is 65535")
+    else:
+        return True
+    return False
+
+
+def exposed(place: Place, address: str, web: Web) -> None:
+    """Warns of an address that others than this host's own users may reach. What systemd passes is not known here."""
+    if address == "systemd" or address.startswith("unix:") or _is_loopback(address.rpartition(":")[0]):
+        return
+    if not web.authenticates:
+        place.warn(
+            f"whoever reaches {address} may read the state of every service; give web_config with basic_auth_users, or "
+            "clients' certificates"
+        )
+    elif web.tls is None:
+        place.warn(f"passwords come to {address} unencrypted; give web_config a tls_server_config")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -66,6 +66,16 @@ class Archive:
             ).fetchall()
             return [_found(*row) for row in rows]
 
+    def weight(self, found: Found) -> int:
+        """Bytes that its cases take in the file, compressed some sixteenfold. Raises `Unreadable`."""
+        with _readable():
+            row = self._db.execute(
+                "SELECT coalesce(sum(length(body)), 0) FROM entry JOIN evidence ON evidence.entry = entry.id"
+                " WHERE incident = ?",
+                (found.summary.id,),
+            ).fetchone()
+            return int(row[0])
+
     def recording(self, found: Found) -> Recording:
         """What was recorded of it; no entries, where those were given up for want of room. Raises `Unreadable`."""
         with _readable():

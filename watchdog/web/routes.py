@@ -1,7 +1,8 @@
 """What is answered to whom: `/metrics`, `/-/…` as text for machines that look at the status, `/api/v1/…` as JSON.
 
-Rules of this file: everything is a GET and changes nothing; times in JSON are RFC 3339 in UTC; whoever asks the API for
-something wrong gets JSON too. Names of paths as Prometheus has them (`/-/healthy`, `/-/ready`).
+Rules of this file: nobody is answered whom the gate does not let in; everything is a GET and changes nothing; evidence
+(addresses, commands, what threads do) goes only to whom is known. Times in JSON are RFC 3339 in UTC; whoever asks the
+API for something wrong gets JSON too. Names of paths as Prometheus has them (`/-/healthy`, `/-/ready`).
 """
 
 from __future__ import annotations
@@ -9,18 +10,23 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
+from watchdog.web.auth import Gate
 from watchdog.web.view import IncidentView, ServiceView, Unavailable, View
 
 log = logging.getLogger(__name__)
 
 VIEW: web.AppKey[View] = web.AppKey("view")
+KNOWN: web.RequestKey[bool] = web.RequestKey("known")  # whether it is known who asks
 INCIDENTS = 50  # where no limit is given
 MAX_INCIDENTS = 500
+KEPT = ("Allow", "Retry-After", "WWW-Authenticate")  # of an error's headers
+NEEDS = "evidence goes out only over a private Unix socket, or to whom basic_auth_users or a client's certificate names"
 HEADERS = {
     "Server": "epoll-watchdog",
     "Cache-Control": "no-store",
@@ -29,10 +35,21 @@ HEADERS = {
 }
 
 
-def application(view: View) -> web.Application:
-    """The application that shows `view`."""
-    app = web.Application(middlewares=[_errors])
+@dataclass(slots=True)
+class Gates:
+    """The gate in force: a reload puts another one here, which aiohttp would not let be done in a running app."""
+
+    now: Gate
+
+
+GATE: web.AppKey[Gates] = web.AppKey("gate")
+
+
+def application(view: View, gate: Gate) -> web.Application:
+    """The application that shows `view` to whom the gate lets in."""
+    app = web.Application(middlewares=[_errors, _gated])
     app[VIEW] = view
+    app[GATE] = Gates(gate)
     app.on_response_prepare.append(_headers)
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/-/healthy", _healthy)
@@ -40,23 +57,33 @@ def application(view: View) -> web.Application:
     app.router.add_get("/-/service/{name}", _service)
     app.router.add_get("/api/v1/services", _services)
     app.router.add_get("/api/v1/incidents", _incidents)
+    app.router.add_get("/api/v1/incidents/{id}/evidence", _evidence)
     return app
 
 
-async def _headers(_request: web.Request, response: web.StreamResponse) -> None:
+async def _headers(request: web.Request, response: web.StreamResponse) -> None:
     response.headers.update(HEADERS)
+    response.headers.update(request.app[GATE].now.headers)
+
+
+@web.middleware
+async def _gated(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    request[KNOWN] = await request.app[GATE].now.admit(request)
+    return await handler(request)
 
 
 @web.middleware
 async def _errors(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    allow = ""
+    kept: dict[str, str] = {}
     try:
         return await handler(request)
     except web.HTTPException as error:
         status, text = error.status, error.text or error.reason
-        allow = error.headers.get("Allow", "")
+        kept = {name: error.headers[name] for name in KEPT if name in error.headers}
     except Unavailable as error:
         status, text = 503, str(error)
     except Exception:
@@ -66,8 +93,7 @@ async def _errors(
         response = web.json_response({"error": {"status": status, "message": text}}, status=status)
     else:
         response = _text(status, text)
-    if allow:
-        response.headers["Allow"] = allow
+    response.headers.update(kept)
     return response
 
 
@@ -121,6 +147,15 @@ async def _incidents(request: web.Request) -> web.Response:
     limit = _limit(request.query.get("limit", str(INCIDENTS)))
     found = await request.app[VIEW].incidents(request.query.get("service"), limit)
     return web.json_response({"incidents": [_incident_json(incident) for incident in found]})
+
+
+async def _evidence(request: web.Request) -> web.Response:
+    if not request[KNOWN]:
+        raise web.HTTPForbidden(text=NEEDS)
+    found = await request.app[VIEW].evidence(request.match_info["id"])
+    if found is None:
+        raise web.HTTPNotFound(text="no such incident is kept")
+    return web.Response(body=found, content_type="application/json", charset="utf-8")
 
 
 def _limit(text: str) -> int:

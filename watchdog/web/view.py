@@ -1,7 +1,7 @@
 """What the web room asks of the daemon, and nothing else of it: plain frozen values behind one Protocol.
 
 Times are of the wall clock, in seconds; durations in seconds. Whatever is in these values is shown to anybody who may
-connect: no secret, no evidence.
+connect: no secret, no evidence. The one exception is `View.evidence`.
 """
 
 from __future__ import annotations
@@ -82,6 +82,9 @@ class View(Protocol):
 
     async def incidents(self, service: str | None, limit: int) -> Sequence[IncidentView]:
         """The newest incidents, newest first; of one service, if it is named. Raises `Unavailable`."""
+
+    async def evidence(self, incident: str) -> bytes | None:
+        """All that is kept of an incident, as JSON; None where it is not kept. Raises `Unavailable`."""
 
     def ready(self) -> bool:
         """Whether every service had its first round."""
