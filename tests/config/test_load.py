@@ -18,6 +18,7 @@ from watchdog.config import Config, ConfigInvalid, load, load_async
 from watchdog.config.check import check
 from watchdog.model import Budget, Mode, Rung, Verdict
 from watchdog.settings import Secret
+from watchdog.target import Match
 
 GOOD = Path(__file__).parent / "good"
 PROBE = 'type = "tcp"\naddress = "127.0.0.1:80"\nsend = "ping"\n'
@@ -69,6 +70,14 @@ def test_words_durations_and_arrays_become_the_values_that_the_core_knows() -> N
     assert service.policy.ladder == {Verdict.HUNG: (Rung.NUDGE, Rung.ALERT), Verdict.STARTING: ()}
     assert service.target.restart_command == ("/etc/init.d/redis-server", "restart")
     assert service.probes["unix"].timeout == 0.25
+
+
+def test_a_service_may_be_named_by_its_process_or_its_cgroup() -> None:
+    services = load(GOOD / "named.toml").services
+    assert services["web"].target.process == Match(
+        exe="/usr/sbin/nginx", args=("-c", "/etc/nginx/web.conf"), user="root"
+    )
+    assert services["box"].target.cgroup == "/web.slice/libpod-[0-9a-f][0-9a-f]*.scope"
 
 
 def test_a_budget_that_gives_one_key_keeps_the_default_of_the_other() -> None:

@@ -13,6 +13,7 @@ from tests.target.sleepers import inside, sleeping
 from watchdog.model import Epoch
 from watchdog.target import (
     Gone,
+    Match,
     NotOfUnit,
     PidfileUnusable,
     Target,
@@ -201,3 +202,16 @@ def test_another_life_of_the_main_process_is_gone(pidfile: Path, sleeper: int) -
     pidfile.write_text(str(sleeper))
     with pytest.raises(Gone, match="another process'"):
         processes(Target(pidfile=str(pidfile)), Epoch(sleeper, start_time(sleeper) + 1))
+
+
+@pytest.mark.parametrize(
+    ("target", "told"),
+    [
+        (Target(unit="web.service"), "web.service"),
+        (Target(pidfile="/run/web.pid"), "/run/web.pid"),
+        (Target(process=Match(exe="/bin/web", args=("-p", "80"), user="www")), "process /bin/web -p 80 as www"),
+        (Target(cgroup="/web.slice/docker-*.scope"), "cgroup /web.slice/docker-*.scope"),
+    ],
+)
+def test_what_a_service_is_named_by_is_told_in_one_line(target: Target, told: str) -> None:
+    assert str(target) == told

@@ -5,7 +5,9 @@ other the first is meant (nginx' master, not its workers). A process may become 
 keeps its PID and its start time), so what decides is read twice. To read whose executable it is takes the rights of
 root or of the process' user: where they lack, that is told, and not taken for "there is none".
 
-Order of reading, cheapest first [measured: 3 µs for the uid, 4 µs for the executable, 11 µs for the words].
+Order of reading, cheapest first: 3 µs for the uid, 4 µs for the executable, 11 µs for the words. Among 2,091 processes
+a search took 13 ms; where 2,000 ran that executable with other words, 72 ms; where all 2,000 fitted, 375 ms. (Measured
+on 6.18; the helper allows itself 2 s.)
 
 The executable is compared as the process sees it, in its own mount namespace, so a container's may fit too. Anybody may
 start a program of anybody's: whoever gives no `user` believes everybody who runs it.
