@@ -174,6 +174,25 @@ async def receiver_at(place: Receiver) -> AsyncIterator[Receiver]:
         yield place
 
 
+async def test_a_test_is_an_alert_of_its_own_that_wakes_nobody_and_ends(tmp_path: Path) -> None:
+    async with receiver() as hook, alertmanager(tmp_path, hook.url) as real:
+        channel = Alertmanager(Settings(urls=(real.url,), firing_at_least=1.5))
+        assert await channel.send(told(kind="test", incident="test-1", severity="critical")) == Delivered()
+        await channel.close()
+        first, last = await hook.received(2)
+    [shown] = first.json["alerts"]
+    assert (shown["labels"]["alertname"], shown["labels"]["severity"]) == ("EpollWatchdogTest", "info")
+    assert shown["annotations"]["summary"].startswith("[TEST] ")
+    assert (first.json["status"], last.json["status"]) == ("firing", "resolved")
+
+
+async def test_a_pause_of_a_service_that_is_well_is_no_alert(store: Store) -> None:
+    async with receiver() as place, kept(store, place.url) as channel:
+        assert await channel.send(told(kind="paused", incident="")) == Delivered()
+        assert await channel.channel.send(told(kind="paused", incident="")) == Delivered()
+    assert not place.requests
+
+
 # --- told again -------------------------------------------------------------------------------------------------------
 
 
