@@ -109,7 +109,10 @@ def context(tls: Tls) -> ssl.SSLContext:
     if suites := [CIPHERS[suite] for suite in tls.cipher_suites if suite in CIPHERS]:
         made.set_ciphers(":".join(suites))
     if tls.curve is not None:
-        made.set_ecdh_curve(CURVES[tls.curve])
+        try:
+            made.set_ecdh_curve(CURVES[tls.curve])
+        except (ssl.SSLError, ValueError):  # X25519, before Python 3.12
+            raise TlsUnusable("curve_preferences", f"{tls.curve} can't be chosen with this Python's ssl") from None
     with _named(tls.cert) as cert, _named(tls.key) as key:
         try:
             made.load_cert_chain(cert, key, password=_no_password)

@@ -211,7 +211,12 @@ def _tls(table: TlsTable | None, directory: Path, place: Place) -> Tls | None:
     try:
         context(tls)
     except TlsUnusable as error:
-        place.at(error.key).error(f"{error.why}; the daemon's own user reads it, in PEM")
+        hint = (
+            "leave it out for all curves"
+            if error.key == "curve_preferences"
+            else "the daemon's own user reads it, in PEM"
+        )
+        place.at(error.key).error(f"{error.why}; {hint}")
         return None
     return tls
 
