@@ -96,6 +96,11 @@ async def test_a_pause_of_a_service_that_is_well_is_no_alert() -> None:
     assert not place.requests
 
 
+def test_a_list_without_a_secret_is_refused() -> None:
+    with pytest.raises(ValueError, match="an empty list signs nothing"):
+        webhook.Settings(url="http://example.org", secret=())
+
+
 @pytest.mark.parametrize("words", webhook.Format)
 async def test_while_a_secret_is_replaced_each_signs(tmp_path: Path, words: webhook.Format) -> None:
     secrets = []

@@ -59,6 +59,8 @@ class Settings(HttpRouting):
         HttpRouting.__post_init__(self)
         if isinstance(self.url, str):
             check_url(self.url, URL)
+        if self.secret == ():
+            raise Unusable("secret: an empty list signs nothing; name a secret, or leave the key out")
 
 
 class Webhook:
