@@ -90,9 +90,12 @@ async def test_evidence_is_told_over_tcp_to_whom_has_the_password() -> None:
 
 async def test_a_password_is_hashed_once_and_so_is_a_wrong_one(monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[bytes] = []
-    monkeypatch.setattr(
-        auth, "_matches", lambda word, known: hashed.append(word) or bcrypt.checkpw(word, known.encode())
-    )
+
+    def matches(word: bytes, known: str) -> bool:
+        hashed.append(word)
+        return bcrypt.checkpw(word, known.encode())
+
+    monkeypatch.setattr(auth, "_matches", matches)
     async with serving(Web(users=USERS)) as server:
         for _ in range(3):
             assert await status(server, login=RIGHT) == 200
@@ -102,7 +105,12 @@ async def test_a_password_is_hashed_once_and_so_is_a_wrong_one(monkeypatch: pyte
 
 async def test_an_unknown_user_costs_a_hash_as_a_known_one_does(monkeypatch: pytest.MonkeyPatch) -> None:
     hashed: list[str] = []
-    monkeypatch.setattr(auth, "_matches", lambda _, known: bool(hashed.append(known)) or True)
+
+    def matches(_word: bytes, known: str) -> bool:
+        hashed.append(known)
+        return True
+
+    monkeypatch.setattr(auth, "_matches", matches)
     assert not await Passwords(USERS).right("nobody", b"any")
     assert hashed == list(USERS.values())
 
