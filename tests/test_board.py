@@ -27,6 +27,7 @@ from watchdog.model import (
     Verdict,
 )
 from watchdog.outlook import Outlooks
+from watchdog.reading import Advisory
 from watchdog.store import Store, StoreUnwritable
 from watchdog.target import Target
 from watchdog.web.view import Unavailable
@@ -231,6 +232,29 @@ def test_an_alert_is_a_letter_to_each_channel_with_what_people_need(board: Board
     assert letter.payload["annotations"] == {"runbook_url": "r"}
     assert letter.payload["reasons"] == ["because"]
     assert letter.payload["since"] == 1e9 + 1001.0
+
+
+def test_a_letter_says_what_is_known_of_the_kernel(board: Board, world: World) -> None:
+    board.kernel = (Advisory(id="lost", text="it loses wake-ups", fixed_in="5.4.226", source="a list"),)
+    opened = next(record for record in sick().records if record.kind is RecordKind.OPENED)
+    (letter,) = board.letters(guard(board, world, "web").service, opened)
+    assert letter.payload["kernel"] == [{"id": "lost", "text": "it loses wake-ups", "fixed_in": "5.4.226"}]
+
+
+def test_only_channels_that_want_it_get_a_letter_and_all_that_were_told_get_the_end(board: Board, world: World) -> None:
+    routings = {
+        "all": Routing(),
+        "pager": Routing(min_severity=Severity.CRITICAL),
+        "mail": Routing(services=("redis",)),
+        "no ends": Routing(send_resolved=False),
+    }
+    channels = {name: Channel(name=name, type="webhook", settings=routing) for name, routing in routings.items()}
+    board.config = replace(board.config, channels=channels)
+    service, story = guard(board, world, "web").service, sick().healthy()
+    opened, resolved = (next(r for r in story.records if r.kind == kind) for kind in ("opened", "resolved"))
+    assert [letter.channel for letter in board.letters(service, opened)] == ["all", "no ends"]
+    ends = [(letter.channel, letter.only_if_told) for letter in board.letters(service, resolved)]
+    assert ends == [("all", False), ("pager", True)]
 
 
 RAW = {"threads": [{"tid": 7}], "skipped": [{"pid": 9, "refusal": "Gone"}], "output": "password=x"}

@@ -339,3 +339,13 @@ def test_pings_show_once_a_monitor_is_configured_at_0() -> None:
         (("outcome", "fail"),): 1,
         (("outcome", "undelivered"),): 0,
     }
+
+
+def test_messages_that_never_arrive_or_are_told_by_a_later_one_count() -> None:
+    metrics = Metrics()
+    metrics.channel("ops")
+    metrics.gave_up("ops")
+    metrics.merged("ops", 3)
+    text = metrics.render("")[0].decode()
+    assert 'epoll_watchdog_notifications_given_up_total{channel="ops"} 1.0' in text
+    assert 'epoll_watchdog_notifications_merged_total{channel="ops"} 3.0' in text
