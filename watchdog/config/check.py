@@ -269,6 +269,8 @@ def _channels(
     for name, table, place in _tables("channel", entries, found):
         word = _type(table, place, CHANNELS)
         settings = _settings(CHANNELS[word].settings, table, place, secrets, ("type",)) if word else None
+        if (ca_file := getattr(settings, "ca_file", None)) is not None:
+            rules.path(place.at("ca_file"), ca_file)
         for index, service in enumerate(getattr(settings, "services", ())):
             if service not in services:
                 place.at("services", index).error(f"{quoted(service)} is no service; {near(service, services)}")
