@@ -78,9 +78,14 @@ class Listed(NamedTuple):
         return self.load_state != "not-found" or self.active_state != "inactive"
 
 
+def poll_loop() -> asyncio.AbstractEventLoop:
+    """A loop that waits in poll(2): a watchdog of an epoll bug does not itself wait on epoll."""
+    return asyncio.SelectorEventLoop(selectors.PollSelector())
+
+
 def run_on_poll(coroutine: Coroutine[Any, Any, T]) -> T:
-    """Run it on a loop of its own that waits in poll(2): a watchdog of an epoll bug does not itself wait on epoll."""
-    with asyncio.Runner(loop_factory=lambda: asyncio.SelectorEventLoop(selectors.PollSelector())) as runner:
+    """Run it on a `poll_loop` of its own."""
+    with asyncio.Runner(loop_factory=poll_loop) as runner:
         return runner.run(coroutine)
 
 

@@ -2,6 +2,8 @@
 
 `python -m tests.systemd.freezing UNIT PID METHODS [NUMBER CALL WHEN WHOM]`: when the bus call CALL is made
 (WHEN "before") or was answered ("after"), the signal NUMBER is sent to WHOM: the worker, or "all" of its process group.
+"late" is "after", of a call that is made only when the guardian has lost its patience; `0 record late worker` is a disk
+that takes so long for the record that nothing is to be frozen any more.
 """
 
 from __future__ import annotations
@@ -10,11 +12,12 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from watchdog.helper import worker
+from watchdog.helper import freeze, frozen, thaw, worker
 from watchdog.helper.methods import nudge_by_methods
 from watchdog.model import Epoch, Method, Performed
 from watchdog.systemd import Bus
@@ -37,13 +40,24 @@ def nudge(unit: str, pid: int, methods: Sequence[str]) -> dict[str, Any]:
 
 def strike(number: int, member: str, when: str, whom: str) -> None:
     """Have this process, or all of its group, struck at that call."""
-    call = Bus.call
+    call, put = Bus.call, frozen.record
+
+    def slow(directory: str, unit: str) -> None:
+        put(directory, unit)
+        time.sleep(thaw.BEGIN_WITHIN)
+
+    if member == "record":
+        freeze.record = slow  # type: ignore[attr-defined]
+    elif when == "late":
+        thaw.GUARD_AFTER = 0.1
 
     async def struck(self: Bus, interface: str, called: str, *rest: Any, **more: Any) -> list[Any]:
         if called == member and when == "before":
             _send(number, whom)
+        if called == member and when == "late":
+            time.sleep(3 * thaw.GUARD_AFTER)  # noqa: ASYNC251 - all of the process stands still, as when it is starved
         answer = await call(self, interface, called, *rest, **more)
-        if called == member and when == "after":
+        if called == member and when in ("after", "late"):
             _send(number, whom)
         return answer
 

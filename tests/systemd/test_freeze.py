@@ -291,9 +291,25 @@ def test_a_worker_killed_at_any_point_ends_in_a_thaw(guarded: Guarded, member: s
 def test_a_worker_that_hangs_in_a_freeze_ends_in_a_thaw(guarded: Guarded) -> None:
     told = nudge(guarded.machine, guarded.unit, blow=(str(int(signal.SIGSTOP)), "FreezeUnit", "after", "worker"))
     assert "its worker was killed" in told["error"]
-    assert records(guarded.machine) == []  # after GUARD_AFTER, which is sooner than the worker's deadline
-    assert guarded.frozen == RUNS
+    assert guarded.frozen == RUNS  # after GUARD_AFTER, which is sooner than the worker's deadline
     assert guarded.answers()
+    until(lambda: records(guarded.machine) == [], "the worker is dead, so no freeze can come any more")
+
+
+def test_a_freeze_that_comes_later_than_its_guardian_had_patience_for_ends_in_a_thaw(guarded: Guarded) -> None:
+    told = nudge(guarded.machine, guarded.unit, blow=(KILL, "FreezeUnit", "late", "worker"))
+    assert "ended without an answer (signal 9)" in told["error"]
+    until(lambda: guarded.frozen == RUNS, "thawed")
+    assert guarded.answers()
+    until(lambda: records(guarded.machine) == [], "its guardian has cleared the record")
+
+
+def test_where_its_record_takes_too_long_nothing_is_frozen(guarded: Guarded) -> None:
+    told = nudge(guarded.machine, guarded.unit, blow=("0", "record", "late", "worker"))
+    assert (told["outcome"], told["methods"][0]["refusal"]) == ("refused", "TooLate")
+    assert told["reason"].startswith("to record it took 1.")
+    assert guarded.frozen == RUNS
+    assert records(guarded.machine) == []
 
 
 @pytest.fixture

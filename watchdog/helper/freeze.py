@@ -18,16 +18,28 @@ Sources: org.freedesktop.systemd1(5), FreezeUnit, CanFreeze, FreezerState; cgrou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import re
 import time
+from collections.abc import Iterator
 from typing import Any
 
 from watchdog.evidence.rights import NotPermitted
-from watchdog.helper.frozen import Busy, CannotFreeze, FrozenAlready, forget, is_service, record, recorded, tell
-from watchdog.helper.thaw import NotThawed, asked_to_freeze, guardian, thaw
+from watchdog.helper.frozen import (
+    Busy,
+    CannotFreeze,
+    FrozenAlready,
+    TooLate,
+    forget,
+    is_service,
+    record,
+    recorded,
+    tell,
+)
+from watchdog.helper.thaw import Guardian, NotThawed, asked_to_freeze, guardian, thaw
 from watchdog.model import Epoch, Outcome, Performed, Rung
-from watchdog.systemd import MANAGER, UNIT, Bus, BusUnavailable, CallError, Listed, run_on_poll
+from watchdog.systemd import MANAGER, UNIT, Bus, BusUnavailable, CallError, Listed, poll_loop
 from watchdog.target import (
     Gone,
     NeverATarget,
@@ -67,8 +79,9 @@ def freeze(
     detail: dict[str, Any] = {"processes": len(frozen), "nudged": _threads(frozen)}
     try:
         cgroup = _cgroup(unit, epoch)
-        unit = run_on_poll(_prepared(unit, cgroup, directory, address))
-        whole, stopped = _frozen_and_thawed(unit, cgroup, directory, address)
+        with _connection(address) as (bus, runner):
+            unit = runner.run(_prepared(bus, unit, cgroup, directory))
+            whole, stopped = _frozen_and_thawed(bus, runner, unit, cgroup, directory, address)
     except (BusUnavailable, NotThawed, OSError) as error:
         return Performed(Rung.NUDGE, Outcome.FAILED, str(error), detail)
     detail |= {"unit": unit, "stopped_seconds": stopped, "unfinished": not whole}
@@ -90,6 +103,17 @@ def _threads(epochs: tuple[Epoch, ...]) -> int:
     return found
 
 
+@contextlib.contextmanager
+def _connection(address: str | None) -> Iterator[tuple[Bus, asyncio.Runner]]:
+    """One for all that is asked, and opened before any clock runs; between its calls no loop runs, so one may fork."""
+    bus = Bus(address=address)
+    with asyncio.Runner(loop_factory=poll_loop) as runner:
+        try:
+            yield bus, runner
+        finally:
+            runner.run(bus.close())
+
+
 # --- what can be frozen -----------------------------------------------------------------------------------------------
 
 
@@ -102,10 +126,11 @@ def _cgroup(unit: str, epoch: Epoch) -> str:
     return cgroup
 
 
-async def _prepared(unit: str, cgroup: str, directory: str, address: str | None) -> str:
-    """The unit's own name, once it is known that it runs, is not frozen, and can be."""
+async def _prepared(bus: Bus, unit: str, cgroup: str, directory: str) -> str:
+    """The unit's own name, once it is known that it runs, is not frozen, and can be. Opens the connection."""
     try:
-        async with asyncio.timeout(ASK_WITHIN), Bus(address=address) as bus:
+        async with asyncio.timeout(ASK_WITHIN):
+            await bus.open()
             listed = await bus.unit(unit)
             if listed is None or not listed.found:
                 raise Gone(f"systemd knows no unit {unit}")
@@ -153,23 +178,25 @@ def _is_frozen(cgroup: str) -> bool:
 
 
 class _Untouched(Exception):
-    """systemd has refused the freeze: nothing is to be thawed. Carries the refusal."""
+    """systemd was not asked for the freeze, or has refused it: nothing is to be thawed. Carries the refusal."""
 
     def __init__(self, refusal: Refusal) -> None:
         super().__init__(str(refusal))
         self.refusal = refusal
 
 
-def _frozen_and_thawed(unit: str, cgroup: str, directory: str, address: str | None) -> tuple[bool, float]:
+def _frozen_and_thawed(
+    bus: Bus, runner: asyncio.Runner, unit: str, cgroup: str, directory: str, address: str | None
+) -> tuple[bool, float]:
     """Whether all of it stood still, and for how many seconds at most. Raises `Refusal`, or what leaves it in doubt."""
     refusal = None
-    with guardian(directory, unit, address=address):
+    with guardian(directory, unit, address=address) as stands_by:
         try:
             record(directory, unit)
         except OSError as error:
             raise NotThawed(f"it can't be recorded, so nothing is frozen: {error.strerror}") from None
         try:
-            whole, stopped = run_on_poll(_stand_still(unit, cgroup, address))
+            whole, stopped = runner.run(_stand_still(bus, stands_by, unit, cgroup))
         except _Untouched as untouched:
             whole, stopped, refusal = False, 0.0, untouched.refusal
         except (BusUnavailable, NotThawed) as error:
@@ -183,21 +210,24 @@ def _frozen_and_thawed(unit: str, cgroup: str, directory: str, address: str | No
     return whole, stopped
 
 
-async def _stand_still(unit: str, cgroup: str, address: str | None) -> tuple[bool, float]:
+async def _stand_still(bus: Bus, stands_by: Guardian, unit: str, cgroup: str) -> tuple[bool, float]:
     whole = True
-    async with Bus(address=address) as bus:
-        begun = time.monotonic()
-        try:
-            async with asyncio.timeout(FREEZE_WITHIN):
-                await bus.call(MANAGER, "FreezeUnit", "s", unit)
-        except TimeoutError:
-            whole = False
-        except CallError as error:
-            kind = NotPermitted if error.name in FORBIDDEN else Busy
-            raise _Untouched(kind(f"systemd refuses to freeze {unit}: {error}")) from None
-        thawing = asyncio.create_task(thaw(bus, unit, THAW_WITHIN))
-        while asked_to_freeze(cgroup) and not thawing.done():
-            await asyncio.wait({thawing}, timeout=LOOK)
-        stopped = time.monotonic() - begun
-        await thawing
-        return whole, stopped
+    try:
+        stands_by.check()
+    except TooLate as late:
+        raise _Untouched(late) from None
+    begun = time.monotonic()
+    try:
+        async with asyncio.timeout(FREEZE_WITHIN):
+            await bus.call(MANAGER, "FreezeUnit", "s", unit)
+    except TimeoutError:
+        whole = False
+    except CallError as error:
+        kind = NotPermitted if error.name in FORBIDDEN else Busy
+        raise _Untouched(kind(f"systemd refuses to freeze {unit}: {error}")) from None
+    thawing = asyncio.create_task(thaw(bus, unit, THAW_WITHIN))
+    while asked_to_freeze(cgroup) and not thawing.done():
+        await asyncio.wait({thawing}, timeout=LOOK)
+    stopped = time.monotonic() - begun
+    await thawing
+    return whole, stopped

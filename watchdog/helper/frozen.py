@@ -47,6 +47,12 @@ class Busy(Refusal):
     hint = "see `systemctl status UNIT` and `systemctl list-jobs`"
 
 
+class TooLate(Refusal):
+    """What makes sure of the thaw is not there in time: nothing was frozen."""
+
+    hint = "the host is starved or its disk hangs: see /proc/pressure"
+
+
 def beside(path: str) -> str:
     """Where the records are that go with the ledger at `path`."""
     return os.path.join(os.path.dirname(path), DIRECTORY)

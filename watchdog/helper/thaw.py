@@ -21,12 +21,13 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NoReturn
 
-from watchdog.helper.frozen import forget, recorded, tell
+from watchdog.helper.frozen import TooLate, forget, recorded, tell
 from watchdog.systemd import MANAGER, SERVICE, Bus, BusUnavailable, CallError, run_on_poll
 from watchdog.target import cgroup_directory, cgroup_mounts, contents
 
 PAUSE = 0.05  # s between two tries
 GUARD_AFTER = 3.0  # s that the guardian lets a freeze take at most, whatever the one who froze is doing
+BEGIN_WITHIN = 1.0  # s from the guardian's start to the freeze: so all of the freeze is within GUARD_AFTER
 GUARD_FOR = 10.0  # s that it tries to thaw; then the record is left to the helper's next start
 IGNORED = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)  # the guardian has its thaw to do first
 
@@ -97,25 +98,33 @@ def asked_to_freeze(cgroup: str) -> bool:
 
 
 def thaw_recorded(
-    directory: str, within: float, *, only: Iterable[str] | None = None, address: str | None = None
+    directory: str,
+    within: float,
+    *,
+    only: Iterable[str] | None = None,
+    keep: bool = False,
+    address: str | None = None,
 ) -> Mapping[str, str]:
     """Thaw what the records in `directory` name (`only` these of them), trying for `within` seconds or a bit longer.
 
-    What could not be thawed, and why, keeps its record. Loads D-Bus where there is a record: not for the resident
-    helper itself.
+    What could not be thawed, and why, keeps its record; with `keep` so does what is thawed. Loads D-Bus where
+    there is a record: not for the resident helper itself.
     """
     left = [unit for unit in recorded(directory) if only is None or unit in only]
-    return run_on_poll(_thaw_recorded(directory, left, time.monotonic() + within, address)) if left else {}
+    until = time.monotonic() + within
+    return run_on_poll(_thaw_recorded(directory, left, until, keep, address)) if left else {}
 
 
-async def _thaw_recorded(directory: str, units: list[str], until: float, address: str | None) -> dict[str, str]:
+async def _thaw_recorded(
+    directory: str, units: list[str], until: float, keep: bool, address: str | None
+) -> dict[str, str]:
     left = dict.fromkeys(units, "")
     while True:
         try:
             async with Bus(address=address) as bus:
                 for unit in units:
                     if unit in left:
-                        await _thaw_and_forget(bus, directory, unit, left)
+                        await _thaw_and_forget(bus, directory, unit, left, keep)
         except BusUnavailable as error:
             left = dict.fromkeys(left, str(error))
         if not left or time.monotonic() >= until:
@@ -123,10 +132,11 @@ async def _thaw_recorded(directory: str, units: list[str], until: float, address
         await asyncio.sleep(PAUSE)
 
 
-async def _thaw_and_forget(bus: Bus, directory: str, unit: str, left: dict[str, str]) -> None:
+async def _thaw_and_forget(bus: Bus, directory: str, unit: str, left: dict[str, str], keep: bool) -> None:
     try:
         await _thaw_once(bus, unit)
-        forget(directory, unit)
+        if not keep:
+            forget(directory, unit)
     except NotThawed as error:
         left[unit] = str(error)
     except OSError as error:
@@ -138,13 +148,30 @@ async def _thaw_and_forget(bus: Bus, directory: str, unit: str, left: dict[str, 
 # --- the guardian -----------------------------------------------------------------------------------------------------
 
 
+class Guardian:
+    """One that stands by: `pid`, and when its clock began."""
+
+    def __init__(self, directory: str, unit: str, pid: int) -> None:
+        self._directory, self._unit, self._pid = directory, unit, pid
+        self._begun = time.monotonic()
+
+    def check(self) -> None:
+        """Call it just before the freeze. Raises `TooLate` where the freeze could end in nobody's thaw."""
+        if os.waitid(os.P_PID, self._pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None:
+            raise TooLate(f"nobody stands by to thaw {self._unit}")
+        if self._unit not in recorded(self._directory):
+            raise TooLate(f"the record that {self._unit} is frozen has gone")
+        if (took := time.monotonic() - self._begun) >= BEGIN_WITHIN:
+            raise TooLate(f"to record it took {took:.1f} s")
+
+
 @contextlib.contextmanager
-def guardian(directory: str, unit: str, *, address: str | None = None) -> Iterator[None]:
+def guardian(directory: str, unit: str, *, address: str | None = None) -> Iterator[Guardian]:
     """While the context lasts, a process stands by that thaws the unit if it is recorded.
 
-    It does so where we are killed, where the context ends with an exception, and where it lasts for `GUARD_AFTER`.
-    Enter it before the record is written, in a process with a single thread and no event loop. Raises `OSError` where
-    no process is to be had.
+    It does so where we are killed, where the context ends with an exception, and again and again, each `GUARD_AFTER`,
+    where it lasts so long; then the record stays, for the freeze may still come. Enter it before the record is written,
+    in a process with a single thread and no loop that runs. Raises `OSError` where no process is to be had.
     """
     read_end, write_end = os.pipe()
     try:
@@ -157,8 +184,8 @@ def guardian(directory: str, unit: str, *, address: str | None = None) -> Iterat
         _stand_by(read_end, directory, unit, address)
     os.close(read_end)
     try:
-        yield
-        with contextlib.suppress(BrokenPipeError):  # it has lost its patience, or was killed
+        yield Guardian(directory, unit, pid)
+        with contextlib.suppress(BrokenPipeError):  # it was killed
             os.write(write_end, b".")
     finally:
         os.close(write_end)
@@ -174,7 +201,9 @@ def _stand_by(read_end: int, directory: str, unit: str, address: str | None) -> 
         os.closerange(read_end + 1, 1 << 20)
         poll = select.poll()
         poll.register(read_end, select.POLLIN)
-        if poll.poll(GUARD_AFTER * 1000) and os.read(read_end, 1):
+        while not poll.poll(GUARD_AFTER * 1000):  # who froze, or is about to, lives
+            tell(thaw_recorded(directory, GUARD_AFTER, only=(unit,), keep=True, address=address))
+        if os.read(read_end, 1):
             os._exit(0)
         tell(thaw_recorded(directory, GUARD_FOR, only=(unit,), address=address))
     except BaseException as error:
