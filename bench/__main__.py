@@ -12,7 +12,7 @@ import time
 import traceback
 from collections.abc import Callable, Mapping
 
-from bench import beside_monit, evidence, healing, memory, nudge, probes, traffic
+from bench import beside_monit, evidence, healing, memory, nudge, probes, scrape, traffic
 from bench.needs import Missing
 from bench.report import RESULTS, Section, machine, write
 
@@ -24,6 +24,7 @@ SECTIONS: Mapping[str, Callable[..., Section]] = {
     "e": traffic.run,
     "f": beside_monit.run,
     "g": evidence.run,
+    "h": scrape.run,
 }
 
 

@@ -285,7 +285,7 @@ def test_a_store_that_fails_is_told_once_and_so_is_its_recovery(board: Board, ca
     board.store_failed(StoreUnwritable("disk is full"))
     board.store_failed(None)
     assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
-    assert b"epoll_watchdog_store_writable 1.0" in board.metrics("")[0]
+    assert b"epoll_watchdog_store_writable 1.0" in b"".join(board.metrics("")[0])
 
 
 # --- whether the watchdog itself is well ------------------------------------------------------------------------------

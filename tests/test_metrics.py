@@ -44,9 +44,14 @@ ALIVE = Observation(Kind.ALIVE, 0.002, "answered")
 Labels = tuple[tuple[str, str], ...]
 
 
+def rendered(metrics: Metrics, accept: str = "") -> tuple[bytes, str]:
+    pieces, content_type = metrics.render(accept)
+    return b"".join(pieces), content_type
+
+
 def samples(metrics: Metrics, accept: str = "") -> list[Sample]:
     """Every sample of one scrape."""
-    content, content_type = metrics.render(accept)
+    content, content_type = rendered(metrics, accept)
     parse = openmetrics_parser if content_type.startswith("application/openmetrics-text") else text_parser
     return [sample for family in parse.text_string_to_metric_families(content.decode()) for sample in family.samples]
 
@@ -278,7 +283,7 @@ def test_openmetrics_is_negotiated_and_strictly_valid() -> None:
     metrics = guarded()
     metrics.observed("ravendb", "https", "http", Plane.SOCKET, ALIVE)
     metrics.looked("ravendb", State(incident=OPEN), STALL, Policy())
-    content, content_type = metrics.render(OPENMETRICS)
+    content, content_type = rendered(metrics, OPENMETRICS)
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert content.endswith(b"# EOF\n")
     plain, other = samples(metrics, OPENMETRICS), samples(metrics)
@@ -286,9 +291,26 @@ def test_openmetrics_is_negotiated_and_strictly_valid() -> None:
     assert names == {sample.name for sample in other if sample.name.startswith("epoll_watchdog_")}
 
 
+@pytest.mark.parametrize("accept", ["", OPENMETRICS])
+def test_a_thousand_services_come_in_pieces_that_make_one_exposition(accept: str) -> None:
+    metrics = Metrics()
+    for number in range(1100):
+        metrics.guarded(f"service-{number}", Mode.FULL, ["https"])
+        metrics.observed(f"service-{number}", "https", "http", Plane.SOCKET, ALIVE)
+    pieces = list(metrics.render(accept)[0])
+    assert max(piece.count(b"\n") for piece in pieces) <= 1100
+    lines = b"".join(pieces).decode().splitlines()
+    told = [line for line in lines if line.startswith("# TYPE")]
+    assert len(told) == len(set(told))
+    for name in ("probe_success", "mode", "incidents_total"):
+        places = [place for place, line in enumerate(lines) if line.startswith(f"epoll_watchdog_{name}{{")]
+        assert places == list(range(places[0], places[0] + 1100))  # a family's lines stand together
+    assert {sample.labels.get("name") for sample in samples(metrics, accept)} >= {"service-0", "service-1099"}
+
+
 @pytest.mark.parametrize("accept", ["", "*/*", "text/html", "application/openmetrics-text;version=x", ";;,=", "é" * 99])
 def test_any_accept_header_gets_an_answer(accept: str) -> None:
-    content, _content_type = Metrics().render(accept)
+    content, _content_type = rendered(Metrics(), accept)
     assert b"epoll_watchdog_build_info" in content
 
 
@@ -346,6 +368,6 @@ def test_messages_that_never_arrive_or_are_told_by_a_later_one_count() -> None:
     metrics.channel("ops")
     metrics.gave_up("ops")
     metrics.merged("ops", 3)
-    text = metrics.render("")[0].decode()
+    text = rendered(metrics)[0].decode()
     assert 'epoll_watchdog_notifications_given_up_total{channel="ops"} 1.0' in text
     assert 'epoll_watchdog_notifications_merged_total{channel="ops"} 3.0' in text

@@ -249,6 +249,6 @@ class Board:
         """Whether the daemon's own loop ticks."""
         return self._beating()
 
-    def metrics(self, accept: str) -> tuple[bytes, str]:
+    def metrics(self, accept: str) -> tuple[Iterator[bytes], str]:
         """The exposition and its content type."""
         return self._metrics.render(accept)

@@ -51,6 +51,7 @@ from watchdog.tripwire import Tripwire
 from watchdog.web.server import Server, serve
 
 HELPER_WITHIN = 10.0  # s that the start waits for the helper to have read the config; it takes half of one
+APART = 0.005  # s between the first rounds of two services
 STOP_TIMEOUT = 0.3  # s for all tasks to end
 LAST_RESORT = 0.6  # s more for everything to be closed; what matters is committed already
 LEDGER = "helper-ledger.json"
@@ -100,7 +101,10 @@ class Daemon:
         _make(self._config.state_directory)
         self._server = await serve(self._board, self._config.http.addresses, self._config.web)
         ledger = self._config.state_directory / LEDGER
-        self._hands = await (Hands.connect(self._helper) if self._helper else Hands.spawn(self._path, ledger))
+        withheld = secret.variables(self._config)
+        self._hands = await (
+            Hands.connect(self._helper) if self._helper else Hands.spawn(self._path, ledger, withheld=withheld)
+        )
         with contextlib.suppress(TimeoutError):  # else the first healthy rounds could not read their baselines
             await asyncio.wait_for(self._hands.ready(), HELPER_WITHIN)
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -184,7 +188,15 @@ class Daemon:
         guard = Guard(service, look, self._hands, self._store, self._clock, self._board, found)
         self._metrics.guarded(service.name, service.policy.mode, service.probes)
         self._board.guards[service.name] = guard
-        self._posts[service.name] = Post(guard, self._start(guard.run(), f"guard of {service.name}"))
+        after = self._turn_of(service)
+        self._posts[service.name] = Post(guard, self._start(guard.run(after), f"guard of {service.name}"))
+
+    def _turn_of(self, service: Service) -> float:
+        """Its first round, in seconds from now. A thousand services that all begin at once would go on to take all
+        their rounds at once, and keep the loop for seconds each time [M]; so each begins a little after the one before.
+        """
+        services = self._config.services
+        return list(services).index(service.name) * min(APART, service.policy.interval / len(services))
 
     async def _succeed(self, post: Post, service: Service | None) -> None:
         """A guard ends after its turn, a remedy of it included; the next one takes up its state."""

@@ -166,9 +166,12 @@ class Guard:
         self._ending = True
         self._look.woken.set()
 
-    async def run(self) -> None:
-        """Guard: a round whenever one is planned, or sooner when an answer that was waited on has come."""
+    async def run(self, after: float = 0.0) -> None:
+        """Guard, beginning `after` seconds from now: a round whenever one is planned, or sooner when an answer that was
+        waited on has come.
+        """
         try:
+            await self._wait(after)
             await self.resume()
             while not self._ending:
                 try:
@@ -176,10 +179,13 @@ class Guard:
                 except Exception:  # a fault of ours must not end the guarding, of this service or of others
                     self._tell_fault("the round is void")
                     self.next_round = self._clock.now() + self.service.policy.interval
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._look.woken.wait(), max(0.0, self.next_round - self._clock.now()))
+                await self._wait(max(0.0, self.next_round - self._clock.now()))
         finally:
             self._look.close()
+
+    async def _wait(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._look.woken.wait(), seconds)
 
     async def resume(self) -> None:
         """Take up what the last daemon left, or, after a reload, the guard before this one."""

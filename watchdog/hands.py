@@ -16,7 +16,7 @@ import math
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -58,10 +58,16 @@ class Hands:
 
     @classmethod
     async def spawn(
-        cls, config: Path, ledger: Path, command: tuple[str, ...] = (sys.executable, "-P", "-m", "watchdog.helper")
+        cls,
+        config: Path,
+        ledger: Path,
+        command: tuple[str, ...] = (sys.executable, "-P", "-m", "watchdog.helper"),
+        withheld: Collection[str] = (),
     ) -> Hands:
-        """Start a helper of our own; what goes wrong with it, now or later, is told by the next `perform`."""
-        hands = cls(Child((*command, "--config", str(config), "--ledger", str(ledger))))
+        """Start a helper of our own, without the environment variables `withheld`; what goes wrong with it, now or
+        later, is told by the next `perform`.
+        """
+        hands = cls(Child((*command, "--config", str(config), "--ledger", str(ledger)), withheld))
         hands._open()
         return hands
 

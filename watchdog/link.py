@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import subprocess
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -58,13 +59,17 @@ class Link(Protocol):
 
 
 class Child:
-    """A helper of our own, started by `command` and `--fd N`."""
+    """A helper of our own, started by `command` and `--fd N`.
+
+    The variables in `withheld` are not in its environment, so that no command that it runs has them: they are secrets.
+    """
 
     given_up = "so it was killed"
     again = "it is started again"
 
-    def __init__(self, command: tuple[str, ...]) -> None:
+    def __init__(self, command: tuple[str, ...], withheld: Collection[str] = ()) -> None:
         self._command = command
+        self._withheld = withheld
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -78,7 +83,11 @@ class Child:
             try:
                 # A session of its own: Ctrl-C in a terminal is for the daemon, which then ends the helper.
                 self._process = subprocess.Popen(
-                    command, stdin=subprocess.DEVNULL, pass_fds=(theirs.fileno(),), start_new_session=True
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    pass_fds=(theirs.fileno(),),
+                    start_new_session=True,
+                    env={name: value for name, value in os.environ.items() if name not in self._withheld},
                 )
             except OSError as error:
                 ours.close()

@@ -13,7 +13,10 @@ Source: systemd.exec(5), LoadCredential= and $CREDENTIALS_DIRECTORY; systemd.io/
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
+from dataclasses import fields, is_dataclass
 from pathlib import Path
+from typing import Any
 
 from watchdog.settings import Secret
 
@@ -34,6 +37,20 @@ def reveal(secret: Secret) -> str:
     if value is None:
         value = _known[secret] = _read(secret)
     return value
+
+
+def variables(settings: Any) -> frozenset[str]:
+    """The environment variables that hold secrets of these settings: a dataclass, and what it holds."""
+    if isinstance(settings, Secret):
+        return frozenset() if settings.env is None else frozenset([settings.env])
+    inner: Iterable[Any] = ()
+    if is_dataclass(settings):
+        inner = (getattr(settings, field.name) for field in fields(settings))
+    elif isinstance(settings, Mapping):
+        inner = settings.values()
+    elif isinstance(settings, tuple | list):
+        inner = settings
+    return frozenset().union(*map(variables, inner))
 
 
 def forget() -> None:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 LONGEST = 366 * 86400.0  # s
+REPEATED = 24  # characters; what is longer may be a secret at the wrong place
 PATTERN = r"^([0-9]+(\.[0-9]+)?(ms|s|m|h|d))+$"
 
 
@@ -24,8 +25,9 @@ def parse_duration(text: str) -> float:
     Raises `ValueError` with what would be right.
     """
     if not re.fullmatch(PATTERN, text):
+        told = repr(text) if len(text) <= REPEATED else "this"
         raise ValueError(
-            f'{text!r} is no duration; write a number and a unit (ms, s, m, h, d), such as "500ms" or "1h30m"'
+            f'{told} is no duration; write a number and a unit (ms, s, m, h, d), such as "500ms" or "1h30m"'
         )
     parts = re.findall(r"([0-9]+(?:\.[0-9]+)?)(ms|s|m|h|d)", text)
     seconds = sum(float(number) * UNITS[unit] for number, unit in parts)

@@ -4,7 +4,7 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -67,8 +67,8 @@ class Daemon:
     def healthy(self) -> bool:
         return True
 
-    def metrics(self, accept: str) -> tuple[bytes, str]:
-        return b"", "text/plain"
+    def metrics(self, accept: str) -> tuple[Iterator[bytes], str]:
+        return iter(()), "text/plain"
 
 
 @pytest.fixture

@@ -114,11 +114,12 @@ def guarding(
     hook: str | None = None,
     env: Mapping[str, str] | None = None,
     before: Sequence[str] = (),
+    within_s: float = child.READY_WITHIN_S,
 ) -> Iterator[Guarding]:
     """The daemon with `[service.…]` tables, ready. Started again with the same directory it finds its state again.
 
     `general` are further keys of no table; `hook` is another URL for its webhook than that of the receiver; `before` is
-    a command that becomes the daemon.
+    a command that becomes the daemon; it must be ready within `within_s`.
     """
     listen = f"127.0.0.1:{free_port()}"
     state = directory / "state"
@@ -126,7 +127,9 @@ def guarding(
     with receiver() as receiving, ExitStack() as ending:
         config = directory / "config.toml"
         config.write_text(general + HEAD.format(state=state, listen=listen, url=hook or receiving.url) + services)
-        with child.daemon(config, listen, log=directory / "daemon.log", env=env, before=before) as daemon:
+        with child.daemon(
+            config, listen, log=directory / "daemon.log", env=env, before=before, within_s=within_s
+        ) as daemon:
             running = Guarding(daemon, receiving, config)
             ending.callback(_end_orphan, running.helper())
             yield running

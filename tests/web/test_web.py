@@ -8,7 +8,7 @@ import json
 import selectors
 import socket
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import aiohttp
@@ -94,7 +94,7 @@ class Daemon:
         """As set."""
         return self.is_healthy
 
-    def metrics(self, accept: str) -> tuple[bytes, str]:
+    def metrics(self, accept: str) -> tuple[Iterator[bytes], str]:
         """Real ones."""
         return self._metrics.render(accept)
 

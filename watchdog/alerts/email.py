@@ -93,7 +93,8 @@ class Settings(Routing):
 
 def _check_address(key: str, address: str) -> None:
     if not re.fullmatch(ADDRESS, address):
-        raise Unusable(f'{key}: {address!r} is no address; write one such as "ops@example.org"')
+        told = "a URL" if "//" in address else repr(address)
+        raise Unusable(f'{key}: {told} is no address; write one such as "ops@example.org"')
 
 
 class Email:

@@ -14,7 +14,7 @@ from typing import Any
 from watchdog.alerts import CHANNELS
 from watchdog.config import Channel, Config, ConfigInvalid, Http, Probe, Service, rules, web_file
 from watchdog.config.files import NAMED, Entry, Tables, read
-from watchdog.config.found import Findings, Keys, Place, quoted
+from watchdog.config.found import Findings, Keys, Place, quoted, shown
 from watchdog.config.secrets import Secrets, look_at
 from watchdog.config.typed import checked, near, partly
 from watchdog.config.web import Web
@@ -286,7 +286,7 @@ def _type(table: dict[str, Any], place: Place, kinds: Mapping[str, Any]) -> str 
         return word
     known = ", ".join(map(quoted, sorted(kinds)))
     if isinstance(word, str):
-        place.at("type").error(f"{quoted(word)} is unknown; {near(word, kinds)}")
+        place.at("type").error(f"{shown(word)} is unknown; {near(word, kinds)}")
     elif "type" in table:
         place.at("type").error(f"is no string; write one of {known}")
     else:

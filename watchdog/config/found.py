@@ -14,6 +14,7 @@ from pathlib import Path
 from watchdog.config import ConfigError
 
 Keys = tuple[str | int, ...]
+LONGEST = 24  # characters of a word that is repeated
 
 
 def written(keys: Keys) -> str:
@@ -31,6 +32,11 @@ def written(keys: Keys) -> str:
 def quoted(text: str) -> str:
     """The text in double quotes; what a terminal might obey is escaped."""
     return json.dumps(text, ensure_ascii=not text.isprintable())
+
+
+def shown(word: str) -> str:
+    """The word in quotes, unless it looks like a URL or a token: whoever put a secret there wants it in no log."""
+    return quoted(word) if len(word) <= LONGEST and re.fullmatch(r"[\w .-]*", word) else "this"
 
 
 @dataclass(slots=True)

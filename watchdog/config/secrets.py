@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import enum
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from watchdog.config.found import Place, quoted
+from watchdog.config.found import Place
 from watchdog.secret import SecretUnreadable, reveal
 from watchdog.settings import Secret
+
+VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*"  # what systemd takes, too: systemd.exec(5), Environment=
 
 
 class Secrets(enum.StrEnum):
@@ -44,15 +47,17 @@ def _sound(secret: Secret, place: Place) -> bool:
         place.error(f"{what}; give exactly one of credential, file and env")
         return False
     if secret.file is not None and not secret.file.startswith("/"):
-        place.at("file").error(f"{quoted(secret.file)} is no absolute path; begin it with /")
+        place.at("file").error("is no absolute path; begin it with / (the value is not shown, it may be the secret)")
         return False
     if secret.credential is not None and ("/" in secret.credential or secret.credential in ("", ".", "..")):
         place.at("credential").error(
-            f"{quoted(secret.credential)} is no name of a credential; give the name that LoadCredential= has"
+            "is no name of a credential; give the name that LoadCredential= has (the value is not shown)"
         )
         return False
-    if secret.env is not None and (not secret.env or "=" in secret.env):
-        place.at("env").error(f"{quoted(secret.env)} is no name of an environment variable")
+    if secret.env is not None and not re.fullmatch(VARIABLE, secret.env):
+        place.at("env").error(
+            'is no name of an environment variable; write one such as "SNMP_COMMUNITY" (the value is not shown)'
+        )
         return False
     return True
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar, cast
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails
 
-from watchdog.config.found import Keys, Place, quoted
+from watchdog.config.found import Keys, Place, quoted, shown
 
 T = TypeVar("T")
 
@@ -192,7 +192,7 @@ def _choice(value: Any, detail: ErrorDetails) -> str:
     words = [word.strip("'") for word in detail["ctx"]["expected"].replace(" or ", ", ").split(", ")]
     if not isinstance(word, str):
         return f"{_noun(word)} is none of the words here; write {', '.join(map(quoted, words))}"
-    return f"{quoted(word)} is unknown; {near(word, words)}"
+    return f"{shown(word)} is unknown; {near(word, words)}"
 
 
 def _noun(value: Any) -> str:

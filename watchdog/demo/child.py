@@ -198,7 +198,13 @@ class Daemon:
 
 @contextmanager
 def daemon(
-    config: Path, address: str, *, log: Path, env: Mapping[str, str] | None = None, before: Sequence[str] = ()
+    config: Path,
+    address: str,
+    *,
+    log: Path,
+    env: Mapping[str, str] | None = None,
+    before: Sequence[str] = (),
+    within_s: float = READY_WITHIN_S,
 ) -> Iterator[Daemon]:
     """The daemon with `config`, whose `[http] listen` is `address`; ready when it says so. Raises `NotReady`.
 
@@ -207,7 +213,7 @@ def daemon(
     argv = [*before, *PYTHON, "-m", "watchdog", "run", "--config", str(config)]
     with child(argv, log=log, env=env) as process:
         running = Daemon(process, address, log)
-        deadline = time.monotonic() + READY_WITHIN_S
+        deadline = time.monotonic() + within_s
         while not _ready(running):
             if process.poll() is not None or time.monotonic() > deadline:
                 raise NotReady(f"the daemon did not start: {running.said()}")

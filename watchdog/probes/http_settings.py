@@ -92,6 +92,8 @@ def check_url(url: str) -> None:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
+        if "@" in url:
+            raise ValueError("this is no URL (it is not shown, it may hold a password)") from None
         raise ValueError(f'"{url}" is no URL: {error}') from None
     if parts.username is not None or parts.password is not None:
         raise ValueError("the URL holds a user or password; give them as basic_auth, the password as a secret")

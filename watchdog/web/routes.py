@@ -7,6 +7,7 @@ API for something wrong gets JSON too. Names of paths as Prometheus has them (`/
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
@@ -23,6 +24,7 @@ log = logging.getLogger(__name__)
 
 VIEW: web.AppKey[View] = web.AppKey("view")
 KNOWN: web.RequestKey[bool] = web.RequestKey("known")  # whether it is known who asks
+AT_ONCE = 0.02  # s of rendering without letting others run
 INCIDENTS = 50  # where no limit is given
 MAX_INCIDENTS = 500
 KEPT = ("Allow", "Retry-After", "WWW-Authenticate")  # of an error's headers
@@ -102,7 +104,15 @@ def _text(status: int, text: str) -> web.Response:
 
 
 async def _metrics(request: web.Request) -> web.Response:
-    content, content_type = request.app[VIEW].metrics(", ".join(request.headers.getall("Accept", [])))
+    """Rendered a little at a time: with many services, a scrape would else delay their probes."""
+    pieces, content_type = request.app[VIEW].metrics(", ".join(request.headers.getall("Accept", [])))
+    content, loop = bytearray(), asyncio.get_running_loop()
+    began = loop.time()
+    for piece in pieces:
+        content += piece
+        if loop.time() - began > AT_ONCE:
+            await asyncio.sleep(0)
+            began = loop.time()
     return web.Response(body=content, headers={"Content-Type": content_type})
 
 

@@ -6,7 +6,7 @@ connect: no secret, no evidence. The one exception is `View.evidence`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -92,5 +92,5 @@ class View(Protocol):
     def healthy(self) -> bool:
         """Whether the daemon's own loop ticks as it should."""
 
-    def metrics(self, accept: str) -> tuple[bytes, str]:
-        """The exposition for this Accept header, and its content type."""
+    def metrics(self, accept: str) -> tuple[Iterator[bytes], str]:
+        """The exposition for this Accept header, in pieces that take some milliseconds each, and its content type."""
