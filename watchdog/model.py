@@ -187,6 +187,12 @@ class Mode(enum.StrEnum):
     NUDGE = "nudge"
     FULL = "full"
 
+    def forbids(self, rung: Rung) -> bool:
+        """Whether it does not go as far as this rung. An alert it always allows."""
+        if self is Mode.OBSERVE:
+            return rung is not Rung.ALERT
+        return self is Mode.NUDGE and rung in (Rung.CAPTURE, Rung.RESTART)
+
 
 class Severity(enum.StrEnum):
     """Of an alert. Ordered: info < warning < critical."""

@@ -317,14 +317,31 @@ def test_the_helper_gets_plain_values_and_every_path_whose_change_counts(monkeyp
                 "process": None,
                 "cgroup": None,
                 "nudge": {"methods": ["ptrace", "freeze"]},
+                "mode": "nudge",
                 "budget": {
                     "nudge": {"burst": 10, "interval": 3600.0},
-                    "restart": {"burst": 2, "interval": 3600.0},
-                    "capture": {"burst": 2, "interval": 3600.0},
+                    "restart": {"burst": 0, "interval": 3600.0},
+                    "capture": {"burst": 0, "interval": 3600.0},
                 },
             }
         },
     }
+
+
+@pytest.mark.parametrize(
+    ("mode", "bursts"),
+    [
+        ("observe", {"nudge": 0, "restart": 0, "capture": 0}),
+        ("nudge", {"nudge": 5, "restart": 0, "capture": 0}),
+        ("full", {"nudge": 5, "restart": 2, "capture": 2}),
+    ],
+)
+def test_the_helper_gets_no_budget_for_what_the_mode_forbids(tmp_path: Path, mode: str, bursts: dict[str, int]) -> None:
+    done = child(written(tmp_path / "config.toml", service("web", f'mode = "{mode}"\n')), "--for-helper")
+
+    web = json.loads(done.stdout)["services"]["web"]
+    assert web["mode"] == mode
+    assert {rung: budget["burst"] for rung, budget in web["budget"].items()} == bursts
 
 
 def test_the_helper_is_refused_a_bad_config(tmp_path: Path) -> None:

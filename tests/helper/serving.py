@@ -40,6 +40,11 @@ class Helper:
     ledger: Path
     _rest: bytes = b""
 
+    @property
+    def hold(self) -> Path:
+        """The file that forbids all remedies while it exists."""
+        return hold_file(self.config)
+
     def ask(self, number: int, verb: str, service: str = "", victim: Victim | None = None, *, copy: int = 0) -> None:
         """Send a request."""
         epoch = victim.epoch if victim else None
@@ -78,8 +83,14 @@ def pidfile_service(directory: Path, name: str, pid: int, **more: Any) -> dict[s
         "also_restarts": [],
         "capture": [],
         "nudge": {"methods": ["ptrace"]},
+        "mode": "full",
     }
     return plain | {"budget": BUDGET} | more
+
+
+def hold_file(config: Path) -> Path:
+    """The test's own: this host's is none of its business."""
+    return config.with_name("hold")
 
 
 def write_config(path: Path, services: Mapping[str, Mapping[str, Any]]) -> None:
@@ -163,7 +174,8 @@ def listening(
 
 
 def _serve(peers: Peers, config: Path, ledger: Path, verbs: Mapping[str, Verb]) -> None:
-    Server(peers, str(config), str(ledger), lambda: json.loads(config.read_text()), verbs).serve()
+    hold = str(hold_file(config))
+    Server(peers, str(config), str(ledger), lambda: json.loads(config.read_text()), verbs, hold).serve()
 
 
 @contextlib.contextmanager

@@ -19,7 +19,10 @@ import pytest
 from tests.helper.conftest import Start
 from tests.helper.serving import BUDGET, Helper, helper, pidfile_service
 from tests.helper.victims import until
+from watchdog import board
 from watchdog.helper.protocol import MAX_REPLY, MAX_REQUEST
+from watchdog.helper.server import HOLD_FILE
+from watchdog.helper.services import load_with_child
 from watchdog.helper.verbs import VERBS, Done, Verb
 from watchdog.model import Outcome, Rung
 
@@ -273,6 +276,59 @@ def test_the_budget_outlives_the_helper(tmp_path: Path, start: Start) -> None:
         reply = asked.call("nudge", "a", victim)
     assert reply.outcome is Outcome.REFUSED
     assert reply.reason == "the helper's own budget is spent: 1 in 60 s"
+
+
+@pytest.mark.parametrize(
+    ("mode", "asked_for"),
+    [("observe", "nudge"), ("observe", "restart"), ("observe", "capture"), ("nudge", "restart"), ("nudge", "capture")],
+)
+def test_what_the_mode_forbids_is_refused_whatever_the_brain_asks_for(
+    tmp_path: Path, mode: str, asked_for: str
+) -> None:
+    """By the config as root reads it, with the real child."""
+    config = tmp_path / "config.toml"
+    service = f'[service.a]\nunit = "a.service"\nmode = "{mode}"\n[service.a.probe.tcp]\n'
+    config.write_text(service + 'type = "tcp"\naddress = "127.0.0.1:80"\nsend = "ping"\n')
+    loaded = load_with_child(str(config))
+    proof = tmp_path / "acted"
+    verbs = {asked_for: verb(proof.touch, rung=Rung(asked_for))}
+    with helper(tmp_path, loaded["services"], verbs=verbs) as asked:
+        reply = asked.call(asked_for, "a")
+    assert reply.outcome is Outcome.REFUSED
+    assert reply.reason == f'mode is "{mode}" in the config, which allows no {asked_for}'
+    assert not proof.exists()
+
+
+def test_in_mode_nudge_a_nudge_is_done_and_in_mode_observe_the_service_is_examined(
+    tmp_path: Path, start: Start
+) -> None:
+    victim = start("wait:1")
+    with helper(tmp_path, {"a": pidfile_service(tmp_path, "a", victim.pid, mode="nudge")}) as asked:
+        assert asked.call("nudge", "a", victim).outcome is Outcome.DONE
+        asked.serve_only(a=pidfile_service(tmp_path, "a", victim.pid, mode="observe"))
+        assert asked.call("examine", "a", victim).outcome is Outcome.DONE
+
+
+def test_while_there_is_a_hold_every_act_is_refused_and_readings_go_on(tmp_path: Path, start: Start) -> None:
+    victim = start("wait:1")
+    proof = tmp_path / "acted"
+    commands = {"restart_command": ["/bin/touch", str(proof)], "capture": ["/bin/touch", str(proof)]}
+    with helper(tmp_path, {"a": pidfile_service(tmp_path, "a", victim.pid, **commands)}) as asked:
+        asked.hold.touch()
+        refused = [asked.call(act, "a", victim) for act in ("nudge", "restart", "capture")]
+        read = [asked.call(reading, "a", victim) for reading in ("hello", "find", "examine")]
+        untouched = victim.counts().eintrs == 0 and not proof.exists() and not asked.ledger.exists()
+        asked.hold.unlink()
+        after = asked.call("nudge", "a", victim)
+    assert {reply.outcome for reply in refused} == {Outcome.REFUSED}
+    assert {reply.reason for reply in refused} == {f"{asked.hold} exists: no remedy until it is removed"}
+    assert {reply.outcome for reply in read} == {Outcome.DONE}
+    assert untouched
+    assert after.outcome is Outcome.DONE
+
+
+def test_the_hold_is_the_one_that_the_brain_looks_for() -> None:
+    assert str(board.HOLD_FILE) == HOLD_FILE
 
 
 def test_a_use_is_on_the_disk_before_the_act(tmp_path: Path) -> None:

@@ -19,9 +19,11 @@ UNIFIED = next(
 
 
 @contextlib.contextmanager
-def sleeping(*words: str, user: int | None = None, program: str | Path = "sleep") -> Iterator[int]:
+def sleeping(
+    *words: str, user: int | None = None, group: int | None = None, program: str | Path = "sleep"
+) -> Iterator[int]:
     """The PID of a process that does nothing; `words` are added to its command line, as further seconds of it."""
-    process = subprocess.Popen([program, "300", *words], user=user, group=user)
+    process = subprocess.Popen([program, "300", *words], user=user, group=user if group is None else group)
     try:
         yield process.pid
     finally:

@@ -8,6 +8,8 @@ import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tests.target.sleepers import inside, sleeping
 from watchdog.model import Epoch
@@ -25,8 +27,10 @@ from watchdog.target import (
     processes,
     resolved,
     start_time,
+    unit_cgroup,
     unit_pids,
 )
+from watchdog.target.unit import unit_part
 
 NOBODY = 65534
 
@@ -141,6 +145,69 @@ def test_a_directory_that_a_user_could_exchange_names_none_but_that_user_s_proce
         pidfile_epoch(str(run / "service.pid"))
 
 
+@pytest.mark.parametrize("what", ["file", "directory"])
+@pytest.mark.parametrize(
+    ("user", "group", "believed"),
+    [
+        (0, 0, True),  # root's group is as good as root
+        (0, NOBODY, False),
+        (NOBODY, NOBODY, True),  # as Debian's /run/named, root:bind
+        (NOBODY, 1, False),
+    ],
+)
+def test_a_pidfile_that_a_group_could_write_names_only_processes_of_that_group_and_never_root_s(
+    tmp_path: Path, what: str, user: int, group: int, believed: bool
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    run.chmod(0o755)
+    with sleeping(user=user) as pid:
+        (run / "service.pid").write_text(str(pid))
+        (run / "service.pid").chmod(0o644)
+        writable = run if what == "directory" else run / "service.pid"
+        os.chown(writable, 0, group)
+        writable.chmod(writable.stat().st_mode | 0o020)
+        if believed:
+            assert pidfile_epoch(str(run / "service.pid")) == Epoch(pid, start_time(pid))
+            return
+        told = f"members of group {group}; process {pid} runs as uid {user}, gid {user}: chmod g-w {writable}$"
+        with pytest.raises(PidfileUnusable, match=told):
+            pidfile_epoch(str(run / "service.pid"))
+
+
+def test_not_even_its_own_group_is_trusted_for_a_process_of_root_s(pidfile: Path) -> None:
+    """Its members are not root, and could name any of root's processes of that group."""
+    with sleeping(user=0, group=NOBODY) as pid:
+        pidfile.write_text(str(pid))
+        os.chown(pidfile, 0, NOBODY)
+        pidfile.chmod(0o664)
+        with pytest.raises(PidfileUnusable, match=f"runs as uid 0, gid {NOBODY}"):
+            pidfile_epoch(str(pidfile))
+
+
+def test_in_a_sticky_directory_that_a_group_could_write_nobody_exchanges_the_pidfile(
+    tmp_path: Path, sleeper: int
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "service.pid").write_text(str(sleeper))
+    os.chown(run, 0, NOBODY)
+    run.chmod(0o1775)
+    assert pidfile_epoch(str(run / "service.pid")) == Epoch(sleeper, start_time(sleeper))
+
+
+def test_a_set_group_id_directory_of_the_service_s_own_is_believed(tmp_path: Path) -> None:
+    """As Debian's /run/redis and /run/postgresql: of the service's user and group, 2755 and 2775."""
+    run = tmp_path / "run"
+    run.mkdir()
+    os.chown(run, NOBODY, NOBODY)
+    run.chmod(0o2775)
+    with sleeping(user=NOBODY) as pid:
+        (run / "service.pid").write_text(str(pid))
+        os.chown(run / "service.pid", NOBODY, NOBODY)
+        assert pidfile_epoch(str(run / "service.pid")) == Epoch(pid, start_time(pid))
+
+
 # --- a unit -----------------------------------------------------------------------------------------------------------
 
 
@@ -159,6 +226,52 @@ def test_a_process_of_another_unit_is_not_taken_for_this_one_s(cgroup: Path) -> 
             unit_pids("web.service", other)
         with pytest.raises(NotOfUnit):
             unit_pids("ther.service", other)
+
+
+@pytest.mark.parametrize(
+    "elsewhere",
+    [
+        "user@1000.service/app.slice/web.service",
+        "systemd-nspawn@x.service/payload/system.slice/web.service",
+        "docker-1.scope/web.service",
+    ],
+)
+def test_a_unit_of_a_user_or_of_a_container_is_not_the_system_s(cgroup: Path, elsewhere: str) -> None:
+    with inside(cgroup / elsewhere) as other:
+        with pytest.raises(NotOfUnit, match=f"process {other} is not of web.service: its cgroup is .*/web.service$"):
+            unit_pids("web.service", other)
+        with pytest.raises(NotOfUnit):
+            processes(Target(unit="web.service"), Epoch(other, start_time(other)))
+        assert unit_cgroup("web.service", other) is None
+
+
+def test_a_unit_may_lie_in_slices_of_slices(cgroup: Path) -> None:
+    with inside(cgroup / "a.slice/a-b.slice/web.service") as main:
+        assert unit_pids("web.service", main) == (main,)
+
+
+TOPS = st.sampled_from(["", "/box", "/machine.slice/docker-1.scope", "/..", "/../.."])
+SLICES = st.lists(st.sampled_from(["system.slice", "a-b.slice", "_cpu.slice"]), max_size=3)
+BELOW = st.lists(st.sampled_from(["workers", "web.service", "init.scope", "system.slice"]), max_size=2)
+
+
+@given(TOPS, SLICES, BELOW)
+def test_the_unit_s_own_cgroup_is_found_from_systemd_s_root_on(top: str, slices: list[str], below: list[str]) -> None:
+    own = "/".join([top, *slices, "web.service"])
+    assert unit_part("/".join([own, *below]), "web.service", top) == own
+
+
+@given(TOPS, SLICES, st.sampled_from(["user@0.service", "payload", "x.scope", "slice", ""]), SLICES)
+def test_what_lies_below_anything_but_slices_is_not_the_unit_s(
+    top: str, above: list[str], other: str, below: list[str]
+) -> None:
+    assert unit_part("/".join([top, *above, other, *below, "web.service"]), "web.service", top) == ""
+
+
+@given(SLICES)
+def test_what_lies_outside_systemd_s_root_is_not_the_unit_s(slices: list[str]) -> None:
+    for path in ("/".join(["", *slices, "web.service"]), "/".join(["/boxes", *slices, "web.service"])):
+        assert unit_part(path, "web.service", "/box") == ""
 
 
 def test_a_unit_whose_name_systemd_escapes_is_found(cgroup: Path) -> None:

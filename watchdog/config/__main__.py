@@ -17,7 +17,7 @@ from typing import Any
 from watchdog.config import Config, ConfigError, ConfigInvalid
 from watchdog.config.check import check, check_tables
 from watchdog.config.secrets import Secrets
-from watchdog.model import Budget
+from watchdog.model import Policy, Rung
 
 
 def main() -> int:
@@ -65,19 +65,21 @@ def for_helper(path: Path) -> dict[str, Any]:
     services = {
         name: {
             **asdict(service.target),
-            "budget": {
-                "nudge": _budget(service.policy.budget.nudge),
-                "restart": _budget(service.policy.budget.restart),
-                "capture": _budget(service.policy.budget.capture),
-            },
+            "mode": service.policy.mode,
+            "budget": _budgets(service.policy),
         }
         for name, service in config.services.items()
     }
     return {"files": [str(file) for file in (*tables.files, tables.directory)], "services": services}
 
 
-def _budget(budget: Budget) -> dict[str, float]:
-    return {"burst": budget.burst, "interval": budget.interval}
+def _budgets(policy: Policy) -> dict[str, dict[str, float]]:
+    """None of a remedy that the service's mode forbids: the helper is not to believe the brain that it is allowed."""
+    each = {Rung.NUDGE: policy.budget.nudge, Rung.RESTART: policy.budget.restart, Rung.CAPTURE: policy.budget.capture}
+    return {
+        rung: {"burst": 0 if policy.mode.forbids(rung) else budget.burst, "interval": budget.interval}
+        for rung, budget in each.items()
+    }
 
 
 if __name__ == "__main__":

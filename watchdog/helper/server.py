@@ -4,8 +4,9 @@ Rules: what root does is the table of `verbs.py`, and nothing else. The loop its
 may hang (the config's child, the ledger's fsync, every verb) happens in a worker with a deadline, so that several
 services are served at once; for one service there is never a second action beside the first, nor a second reading,
 whoever asks for it. What a peer asked for that has gone is done to its end. A request goes this way, and is answered
-where it ends: config fresh, service known, process the one that was meant, budget spent, ledger on the disk, verb done.
-A reading changes nothing and spends nothing, and may go on beside an action.
+where it ends: config fresh, service known, no hold, process the one that was meant, budget spent (the service's mode
+may leave none), ledger on the disk, verb done. A reading changes nothing and spends nothing, goes on beside an action,
+and while a hold is on.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from watchdog.helper.crew import Crew
 from watchdog.helper.ledger import LedgerUnreadable, Use
 from watchdog.helper.peers import Peer, Peers
 from watchdog.helper.protocol import Nonsense, Reply, Request, encode_reply, parse_request
-from watchdog.helper.services import LOAD_TIMEOUT, ConfigBad, Load, Services
+from watchdog.helper.services import LOAD_TIMEOUT, ConfigBad, Guarded, Load, Services
 from watchdog.helper.verbs import VERBS, Done, Verb, refused
 from watchdog.helper.worker import Ending
-from watchdog.model import Budget, Outcome, Rung
+from watchdog.model import Outcome, Rung
 from watchdog.target import Refusal, Target, check_alive, check_allowed
 
+HOLD_FILE = "/etc/epoll-watchdog/hold"  # while root has put it there, nobody acts (the brain's is board.HOLD_FILE)
 MAX_JOBS = 256
 MAX_JOBS_OF_ONE = 192  # of one peer, so that it can't take all
 MAX_OWED = 4 << 20  # bytes; a peer that has left so much unread gets no readings
@@ -55,12 +57,24 @@ class Job:
 
 
 class Server:
-    """Serves its peers. `load` reads the config, in a worker (`services.load_with_child`)."""
+    """Serves its peers.
 
-    def __init__(self, peers: Peers, config: str, ledger: str, load: Load, verbs: Mapping[str, Verb] = VERBS) -> None:
+    `load` reads the config, in a worker (`services.load_with_child`). While the file `hold` exists, there is no act.
+    """
+
+    def __init__(
+        self,
+        peers: Peers,
+        config: str,
+        ledger: str,
+        load: Load,
+        verbs: Mapping[str, Verb] = VERBS,
+        hold: str = HOLD_FILE,
+    ) -> None:
         self._peers = peers
         self._load = load
         self._verbs = verbs
+        self._hold = hold
         self._never = frozenset({1, os.getpid(), os.getppid()})
         self._crew = Crew()
         self._account = Account(ledger, self._crew)
@@ -162,6 +176,9 @@ class Server:
                 reason += f", but it is bad, and the old one stays in force: {self._services.error}"
             self._answer(job, Done(Outcome.REFUSED, reason, {}))
             return
+        if job.verb.rung is not None and os.path.exists(self._hold):
+            self._answer(job, Done(Outcome.REFUSED, f"{self._hold} exists: no remedy until it is removed", {}))
+            return
         job.target = guarded.target
         try:
             check_allowed(job.target)
@@ -170,19 +187,19 @@ class Server:
             if job.verb.rung is None:
                 self._act(job)
             else:
-                self._spend(job, job.verb.rung, guarded.budgets[job.verb.rung])
+                self._spend(job, job.verb.rung, guarded)
         except Refusal as refusal:
             self._answer(job, refused(refusal))
 
-    def _spend(self, job: Job, rung: Rung, budget: Budget) -> None:
+    def _spend(self, job: Job, rung: Rung, guarded: Guarded) -> None:
+        budget = guarded.budgets[rung]
         try:
             use = self._account.spend(job.request.service, rung, budget, lambda error: self._stored(job, use, error))
         except LedgerUnreadable as error:
             self._answer(job, Done(Outcome.REFUSED, str(error), {}))
             return
         if use is None:
-            reason = f"the helper's own budget is spent: {budget.burst} in {budget.interval:g} s"
-            self._answer(job, Done(Outcome.REFUSED, reason, {}))
+            self._answer(job, Done(Outcome.REFUSED, guarded.why_spent(rung), {}))
         self._account.store()
 
     def _stored(self, job: Job, use: Use | None, error: str) -> None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from watchdog.helper import trust
-from watchdog.model import Budget, Method, Rung
+from watchdog.model import Budget, Method, Mode, Rung
 from watchdog.target import Match, Nudging, Target
 
 LOAD_TIMEOUT = 20.0  # seconds; it needs half a second on an idle host
@@ -32,10 +32,18 @@ class ConfigBad(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """One service of the config: what it is and how often each remedy may be used on it."""
+    """One service of the config: what it is, how far one may go with it, and how often each remedy may be used."""
 
     target: Target
-    budgets: Mapping[Rung, Budget]
+    mode: Mode
+    budgets: Mapping[Rung, Budget]  # those that the mode forbids have a burst of 0
+
+    def why_spent(self, rung: Rung) -> str:
+        """Why this remedy may not be used (again)."""
+        if self.mode.forbids(rung):
+            return f'mode is "{self.mode}" in the config, which allows no {rung}'
+        budget = self.budgets[rung]
+        return f"the helper's own budget is spent: {budget.burst} in {budget.interval:g} s"
 
 
 def load_with_child(path: str) -> Any:
@@ -130,7 +138,7 @@ def _guarded(table: Mapping[str, Any]) -> Guarded:
     budgets = {
         Rung(rung): Budget(burst=int(b["burst"]), interval=float(b["interval"])) for rung, b in table["budget"].items()
     }
-    return Guarded(target, budgets)
+    return Guarded(target, Mode(table["mode"]), budgets)
 
 
 def _match(table: Mapping[str, Any] | None) -> Match | None:

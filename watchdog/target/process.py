@@ -73,8 +73,17 @@ def check_alive(epoch: Epoch) -> None:
 
 def owner(pid: int) -> int:
     """The effective uid of the process. Raises `Gone`."""
+    return _effective(pid, b"Uid:")
+
+
+def group(pid: int) -> int:
+    """The effective gid of the process. Raises `Gone`."""
+    return _effective(pid, b"Gid:")
+
+
+def _effective(pid: int, field: bytes) -> int:
     status = of_process(pid, "status")
-    return next(int(line.split()[2]) for line in status.splitlines() if line.startswith(b"Uid:"))
+    return next(int(line.split()[2]) for line in status.splitlines() if line.startswith(field))
 
 
 def lives(pids: Iterator[int]) -> dict[Epoch, list[bytes]]:

@@ -1,6 +1,11 @@
 """The processes of a systemd unit: those of its cgroup.
 
-Sources: systemd.unit(5), unit load path and Alias=; cg_escape() in systemd's src/basic/cgroup-util.c.
+Rules: a unit is one of the system's, of the systemd that is PID 1 here. Its cgroup lies in slices only, from that
+systemd's own root on: below a unit of another kind begins what a user's systemd or a container's names as it likes,
+/user.slice/user-1000.slice/user@1000.service/app.slice/nginx.service.
+
+Sources: systemd.unit(5), unit load path and Alias=; systemd.slice(5); cg_escape() and cg_get_root_path() in systemd's
+src/basic/cgroup-util.c; cgroup_namespaces(7).
 """
 
 from __future__ import annotations
@@ -10,7 +15,7 @@ from collections.abc import Iterator
 
 from watchdog.target.cgroups import SYSTEMD, cgroup_directory, cgroup_mounts, cgroups_of, tree
 from watchdog.target.never import check_cgroup
-from watchdog.target.words import NotOfUnit
+from watchdog.target.words import Gone, NotOfUnit
 
 UNIT_PATH = ("/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system")
 
@@ -39,19 +44,40 @@ def unit_cgroup(unit: str, main: int) -> str | None:
 
 def _unit_directories(unit: str, paths: dict[str, str]) -> Iterator[tuple[str, str]]:
     """Each hierarchy that has the unit's own cgroup, and where that is."""
+    tops = _tops()
     for hierarchy, root, mount in cgroup_mounts():
-        if hierarchy in paths and (cgroup := _unit_part(paths[hierarchy], unit)):
+        if hierarchy in paths and (cgroup := unit_part(paths[hierarchy], unit, tops.get(hierarchy, ""))):
             yield hierarchy, cgroup_directory(cgroup, root, mount)
 
 
-def _unit_part(path: str, unit: str) -> str:
-    """The path as far as the unit's own cgroup; empty where it does not lead through it."""
+def _tops() -> dict[str, str]:
+    """Of each hierarchy the cgroup that systemd has all units in, as seen here; the root itself is the empty path.
+
+    Where PID 1 is hidden from us (ProtectProc=), it is the root of our own cgroup namespace.
+    """
+    try:
+        paths = cgroups_of(1)
+    except Gone:
+        return {}
+    return {hierarchy: path.removesuffix("/init.scope").rstrip("/") for hierarchy, path in paths.items()}
+
+
+def unit_part(path: str, unit: str, top: str = "") -> str:
+    """The path as far as the unit's own cgroup; empty where it does not lead there through slices only, from `top` on.
+
+    So `/system.slice/web.service/workers` gives `/system.slice/web.service`.
+    """
     names = {unit, resolved(unit)}
     names |= {"_" + name for name in names}  # systemd's escape for what would clash with a cgroup's own files
-    parts = path.split("/")
-    for index, part in enumerate(parts):
+    if not path.startswith(f"{top}/"):
+        return ""
+    above = top
+    for part in path[len(top) + 1 :].split("/"):
+        above = f"{above}/{part}"
         if part in names:
-            return "/".join(parts[: index + 1])
+            return above
+        if not part.endswith(".slice"):
+            return ""
     return ""
 
 
