@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from tests.servers import until
-from tests.systemd.machine import Machine
+from tests.systemd.machine import PYTHON, REPOSITORY, Machine
 from tests.target.sleepers import UNIFIED
 from watchdog.target import NotOfUnit, unit_pids
 
@@ -49,3 +50,13 @@ def test_a_unit_of_a_container_s_systemd_is_not_the_host_s(machine: Machine) -> 
     with pytest.raises(NotOfUnit, match=f"its cgroup is {top}/system.slice/{unit}$"):
         unit_pids(unit, main)
     machine.systemctl("stop", unit)
+
+
+def test_a_unit_is_known_wherever_its_systemd_has_its_root(machine: Machine) -> None:
+    """As where a container shares the cgroup namespace of its host: PID 1 is in /…/payload/init.scope."""
+    unit = machine.add_unit("rooted.service", SLEEPER, start=True)
+    main = machine.show(unit, "MainPID")
+    inside = ["nsenter", f"--target={machine.leader}", "--mount", "--pid", "--", PYTHON, "-c", ASK, unit, main]
+    done = subprocess.run(inside, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=True)
+    machine.systemctl("stop", unit)
+    assert done.stdout.strip() == main
