@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.helper.victims import until
 from tests.systemd.machine import Machine
 from watchdog.helper.unit_restart import try_restart
 from watchdog.model import Outcome, Performed
@@ -203,6 +209,78 @@ async def test_a_stop_that_hangs_for_ever_is_ended_by_sigkill_within_the_same_re
     assert (done.outcome, done.reason) == (Outcome.DONE, "stubborn.service was restarted, after SIGKILL")
     assert (done.detail["killed"], done.detail["deadline_s"]) == (True, pytest.approx(2 * FALLBACK))
     assert machine.show(unit, "ActiveState") == "active"
+
+
+BEGIN = """
+import asyncio, sys
+from watchdog.helper.unit_restart import try_restart
+unit, directory, address = sys.argv[1:]
+asyncio.run(try_restart(unit, fallback=1.0, starts=lambda *_: [], directory=directory, address=address))
+"""
+
+
+@pytest.fixture
+def orphaned(machine: Machine, tmp_path: Path) -> Iterator[str]:
+    """A unit whose stop hangs for ever, in a restart of which the helper was killed; recorded in `tmp_path`/it."""
+    unit = machine.add_unit(f"orphaned-{uuid.uuid4().hex[:8]}.service", STUBBORN, start=True)
+    record = tmp_path / "it" / unit
+    with subprocess.Popen([sys.executable, "-c", BEGIN, unit, str(record.parent), machine.bus_address]) as helper:
+        try:
+            until(record.exists, "its restart is recorded")
+            machine.wait_until(unit, "deactivating")
+        finally:
+            helper.kill()
+    yield unit
+    machine.systemctl("stop", "--no-block", unit)  # instead of the restart, if that waits still
+    machine.systemctl("kill", "--signal=KILL", unit)
+
+
+async def ask_again(machine: Machine, unit: str, directory: Path, invocation_id: str = "") -> Performed:
+    """As the next helper does."""
+    return await try_restart(
+        unit,
+        invocation_id=invocation_id,
+        fallback=1.0,
+        starts=lambda _unit, _interval: [],
+        directory=str(directory),
+        address=machine.bus_address,
+    )
+
+
+async def test_a_hung_restart_whose_helper_was_killed_is_ended_at_its_own_deadline(
+    machine: Machine, tmp_path: Path, orphaned: str
+) -> None:
+    before = machine.show(orphaned, "InvocationID")
+    due = json.loads((tmp_path / "it" / orphaned).read_text())["deadline"]
+    done = await ask_again(machine, orphaned, tmp_path / "it", before)
+    late_s = time.clock_gettime(time.CLOCK_BOOTTIME) - due
+    assert (done.outcome, done.reason) == (Outcome.DONE, f"{orphaned} was restarted, after SIGKILL")
+    assert (done.detail["killed"], done.detail["deadline_s"]) == (True, 2.0)
+    assert 0 <= late_s < 1.5  # not before, nor as long again
+    assert machine.show(orphaned, "InvocationID") == done.detail["new_invocation_id"] != before
+    assert list((tmp_path / "it").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "told", [{"job": "/org/freedesktop/systemd1/job/1"}, {"boot_id": "another"}, {"deadline": "now"}, {"job": 7}]
+)
+async def test_a_restart_that_is_not_surely_ours_is_left_to_whoever_asked_for_it(
+    machine: Machine, tmp_path: Path, orphaned: str, told: dict[str, object]
+) -> None:
+    record = tmp_path / "it" / orphaned
+    record.write_text(json.dumps(json.loads(record.read_text()) | told))
+    done = await ask_again(machine, orphaned, record.parent)
+    assert (done.outcome, done.reason) == (
+        Outcome.REFUSED,
+        f"somebody else has queued a restart job for {orphaned}",
+    )
+
+
+async def test_a_restart_of_another_life_than_the_one_to_be_ended_is_not_taken_up(
+    machine: Machine, tmp_path: Path, orphaned: str
+) -> None:
+    done = await ask_again(machine, orphaned, tmp_path / "it", "0" * 32)
+    assert (done.outcome, done.detail["killed"]) == (Outcome.REFUSED, False)
 
 
 async def test_a_start_that_hangs_is_told_and_left_to_go_on(machine: Machine) -> None:

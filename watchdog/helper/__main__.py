@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 
-from watchdog.helper import frozen, worker
+from watchdog.helper import frozen, records, worker
 from watchdog.helper.options import USAGE, Options, WrongUsage, parse
 from watchdog.helper.peers import Peers
 from watchdog.helper.server import Server
@@ -46,7 +46,11 @@ def main() -> int:
     except CannotServe as reason:
         print(f"epoll-watchdog helper: {reason}", file=sys.stderr, flush=True)
         return 1
-    table = verbs(transient=options.fd is None, frozen=frozen.beside(ledger))
+    table = verbs(
+        transient=options.fd is None,
+        frozen=frozen.beside(ledger),
+        restarting=records.beside(ledger, "restarting"),
+    )
     server = Server(peers, config, ledger, functools.partial(load_with_child, config), table)
     gc.collect()
     gc.freeze()  # what is loaded by now stays: a worker's pages stay shared
@@ -54,18 +58,18 @@ def main() -> int:
     return 0
 
 
-def _thaw(records: str) -> bool:
+def _thaw(directory: str) -> bool:
     """Thaw what an earlier helper left frozen; whether nothing is. In a worker, for it takes D-Bus."""
-    if not frozen.recorded(records):
+    if not frozen.recorded(directory):
         return True
 
     def thaw() -> dict[str, str]:
         from watchdog.helper.thaw import thaw_recorded
 
-        return dict(thaw_recorded(records, THAWED_WITHIN))
+        return dict(thaw_recorded(directory, THAWED_WITHIN))
 
     found = worker.run(thaw, 4 * THAWED_WITHIN)
-    failures = dict.fromkeys(frozen.recorded(records), found.error) if found.error else found.value
+    failures = dict.fromkeys(frozen.recorded(directory), found.error) if found.error else found.value
     frozen.tell(failures)
     return not failures
 

@@ -10,19 +10,15 @@ Source: unit_name_is_valid() in systemd's src/basic/unit-name.c.
 
 from __future__ import annotations
 
-import contextlib
-import json
-import os
 import re
 import sys
 from collections.abc import Mapping
 
-from watchdog.helper import ledger
+from watchdog.helper import records
 from watchdog.target import Refusal
 
 DIRECTORY = "frozen"  # beside the ledger
 MAX_NAME = 255  # bytes, UNIT_NAME_MAX
-MAX_RECORD = 4096  # bytes that are read of one
 _SERVICE = re.compile(r"[A-Za-z0-9:_.\\@-]+\.service")
 
 
@@ -55,7 +51,7 @@ class TooLate(Refusal):
 
 def beside(path: str) -> str:
     """Where the records are that go with the ledger at `path`."""
-    return os.path.join(os.path.dirname(path), DIRECTORY)
+    return records.beside(path, DIRECTORY)
 
 
 def is_service(name: str) -> bool:
@@ -67,61 +63,20 @@ def record(directory: str, unit: str) -> None:
     """Have it on the disk that this unit is about to be frozen. Raises `OSError`; `ValueError` for any other name."""
     if not is_service(unit):
         raise ValueError(f"no service has the name {unit!r}")
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(directory, 0o700)
-        _sync(os.path.dirname(directory))
-    now = ledger.now()
-    ledger.write(os.path.join(directory, unit), json.dumps({"boot_id": now.boot_id, "wall": now.wall}).encode() + b"\n")
+    records.put(directory, unit)
 
 
 def forget(directory: str, unit: str) -> None:
     """It is thawed; harmless where that is known already. Raises `OSError`."""
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(directory, unit))
-        _sync(directory)
+    records.forget(directory, unit)
 
 
 def recorded(directory: str) -> list[str]:
-    """The units that may be frozen by us still. Records of an earlier boot are removed on the way."""
-    try:
-        names = sorted(filter(is_service, os.listdir(directory)))
-    except OSError:  # there is none, so nothing was ever frozen, or nobody can read it
-        return []
-    boot_id = ledger.now().boot_id
-    found = []
-    for name in names:
-        if _boot_of(os.path.join(directory, name)) in (boot_id, None):
-            found.append(name)
-        else:
-            with contextlib.suppress(OSError):  # it does no harm
-                forget(directory, name)
-    return found
+    """The units that may be frozen by us still; one whose record tells nothing counts: a thaw too many does no harm."""
+    return records.names(directory, is_service)
 
 
 def tell(failures: Mapping[str, str]) -> None:
     """On stderr, what is frozen still: somebody has to know."""
     for unit, why in failures.items():
         print(f"epoll-watchdog helper: {unit} may be frozen by us still: {why}", file=sys.stderr, flush=True)
-
-
-def _boot_of(path: str) -> str | None:
-    """The boot that a record is of; None where it does not tell: then a thaw too many does no harm."""
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        found = json.loads(os.read(file, MAX_RECORD))
-        return str(found["boot_id"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        return None
-    finally:
-        os.close(file)
-
-
-def _sync(directory: str) -> None:
-    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

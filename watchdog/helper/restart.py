@@ -16,13 +16,19 @@ from watchdog.target import Gone, Target, check_runs, find
 
 
 def restart(
-    target: Target, epoch: Epoch | None, *, runner: Runner | None = None, command_deadline: float = DEADLINE
+    target: Target,
+    epoch: Epoch | None,
+    *,
+    runner: Runner | None = None,
+    command_deadline: float = DEADLINE,
+    directory: str = "",
 ) -> Performed:
     """Restart the service, and wait until that is done.
 
     `epoch` pins the life that is to be ended; None ends whichever there is. Nothing is raised for what the service or
     systemd do: the outcome says it. Raises a `Refusal` where `epoch` is none of the service, or its pidfile is not to
-    be trusted. `runner` runs a command, as our child where nothing is said; `command_deadline` is in seconds.
+    be trusted. `runner` runs a command, as our child where nothing is said; `command_deadline` is in seconds;
+    `directory` is where a unit's restart is recorded while it is under way.
     """
     try:
         if target.restart_command:
@@ -31,7 +37,11 @@ def restart(
             reason = "nothing can restart this service: it is no systemd unit, and has no restart_command"
             return Performed(Rung.RESTART, Outcome.REFUSED, reason)
         invocation_id = epoch.invocation_id if epoch else ""
-        return run_on_poll(try_restart(target.unit, also_restarts=target.also_restarts, invocation_id=invocation_id))
+        return run_on_poll(
+            try_restart(
+                target.unit, also_restarts=target.also_restarts, invocation_id=invocation_id, directory=directory
+            )
+        )
     except BusUnavailable as error:
         return Performed(Rung.RESTART, Outcome.FAILED, str(error))
 

@@ -4,7 +4,8 @@ Rules: TryRestartUnit and never RestartUnit, which starts what its operator has 
 somebody else has queued wins. Nothing is begun that would take other active units along, unless they are named, nor
 what systemd's start limit would cut in half: it stops the unit first, and then does not start it. Done means a new
 life (InvocationID), not a job's good end. It is bounded by the unit's own time-outs. What is asked beforehand is asked
-here, by root, whatever the brain was told (`outlook.py`).
+here, by root, whatever the brain was told (`outlook.py`). A restart that we had begun, and whose helper was killed, is
+taken up again (`restarting.py`): it is nobody else's.
 
 Sources: org.freedesktop.systemd1(5); systemd.unit(5); systemd.kill(5).
 """
@@ -18,7 +19,9 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from watchdog.helper import restarting
 from watchdog.helper.jobs import Jobs
+from watchdog.helper.restarting import Pending
 from watchdog.model import Outcome, Performed, Rung
 from watchdog.outlook import Starts, journal_starts, not_named, start_limit, taken_along
 from watchdog.systemd import JOB, MANAGER, SERVICE, SYSTEMD, UNIT, Bus, CallError, Listed
@@ -43,6 +46,7 @@ async def try_restart(
     invocation_id: str = "",
     fallback: float = FALLBACK,
     starts: Starts | None = None,
+    directory: str = "",
     address: str | None = None,
 ) -> Performed:
     """Restart the unit if it runs, and wait until it runs anew.
@@ -52,7 +56,8 @@ async def try_restart(
     (`fallback` seconds for each that is infinite) and still stopping is ended with SIGKILL, and waited for as long once
     more; one that is starting by then is left to go on, for a kill would only throw away its work.
 
-    `starts` tells the recent starts of a unit (see `journal_starts`); `address` is another bus. Raises `BusUnavailable`
+    `starts` tells the recent starts of a unit (see `journal_starts`); `directory` is where restarts under way are
+    recorded, and nowhere where it is empty; `address` is another bus. Raises `BusUnavailable`
     where systemd could not be asked, or its answer was lost.
     """
     begun = time.monotonic()
@@ -60,20 +65,53 @@ async def try_restart(
     jobs = Jobs()
     async with Bus(jobs.signal, address=address) as bus:
         try:
-            listed = await _running(bus, unit, invocation_id, detail)
-            await _check_blast_radius(bus, listed, also_restarts, detail)
-            await _check_start_limit(bus, listed, starts or journal_starts)
+            listed = await _held(bus, unit, detail)
             await bus.match(sender=SYSTEMD, interface=MANAGER, member="JobRemoved", arg2=listed.id)
             await bus.subscribe()
-            job = await _queue(bus, listed)
+            pending = await _taken_up(bus, listed, invocation_id, directory, detail)
+            if pending is None:
+                listed = await _running(bus, listed.id, invocation_id, detail)
+                await _check_blast_radius(bus, listed, also_restarts, detail)
+                await _check_start_limit(bus, listed, starts or journal_starts)
+                pending = await _queue(bus, listed, fallback, detail)
+                restarting.record(directory, listed.id, pending)
         except _NotBegun as refusal:
             return Performed(Rung.RESTART, refusal.outcome, str(refusal), detail)
         try:
-            outcome, reason = await _follow(bus, jobs, listed, job, fallback, detail)
+            outcome, reason = await _follow(bus, jobs, listed, pending, detail)
+            if "job_result" in detail or "called_off" in detail:
+                restarting.forget(directory, listed.id)
         except CallError as error:
             outcome, reason = Outcome.FAILED, f"systemd no longer tells how the restart of {listed.id} goes: {error}"
     detail["duration_s"] = round(time.monotonic() - begun, 3)
     return Performed(Rung.RESTART, outcome, reason, detail)
+
+
+async def _held(bus: Bus, unit: str, detail: dict[str, Any]) -> Listed:
+    """The unit, kept in systemd's memory."""
+    listed = await bus.unit(unit)
+    if listed is None or not listed.found:
+        raise _NotBegun(Outcome.REFUSED, f"systemd knows no unit {unit}")
+    detail["unit"] = listed.id
+    await _hold(bus, listed)
+    return listed
+
+
+async def _taken_up(
+    bus: Bus, unit: Listed, invocation_id: str, directory: str, detail: dict[str, Any]
+) -> Pending | None:
+    """The restart of this life that an earlier helper of ours had begun, where its job is still there."""
+    pending = restarting.recorded(directory, unit.id)
+    if pending is None:
+        return None
+    try:
+        job = str((await bus.get(unit.path, UNIT, "Job"))[1])
+    except CallError:  # it has none, or is gone
+        return None
+    if job != pending.job or invocation_id not in ("", pending.invocation_id):
+        return None
+    detail |= {"old_invocation_id": pending.invocation_id, "deadline_s": pending.deadline_s, "taken_up": True}
+    return pending
 
 
 async def _running(bus: Bus, unit: str, invocation_id: str, detail: dict[str, Any]) -> Listed:
@@ -81,8 +119,6 @@ async def _running(bus: Bus, unit: str, invocation_id: str, detail: dict[str, An
     listed = await bus.unit(unit)
     if listed is None or not listed.found:
         raise _NotBegun(Outcome.REFUSED, f"systemd knows no unit {unit}")
-    detail["unit"] = listed.id
-    await _hold(bus, listed)
     if listed.job is not None:
         raise _NotBegun(Outcome.REFUSED, f"somebody else has queued a {listed.job} job for {listed.id}")
     if listed.active_state not in RESTARTABLE:
@@ -123,21 +159,20 @@ async def _check_start_limit(bus: Bus, unit: Listed, starts: Starts) -> None:
         )
 
 
-async def _queue(bus: Bus, unit: Listed) -> str:
-    """The path of the restart's job."""
+async def _queue(bus: Bus, unit: Listed, fallback: float, detail: dict[str, Any]) -> Pending:
+    """Ask for the restart."""
+    detail["deadline_s"] = sum(await asyncio.gather(*(_timeout(bus, unit, name, fallback) for name in _TIMEOUTS)))
     try:
-        return str((await bus.call(MANAGER, "TryRestartUnit", "ss", unit.id, "fail"))[0])
+        job = str((await bus.call(MANAGER, "TryRestartUnit", "ss", unit.id, "fail"))[0])
     except CallError as error:
         raise _NotBegun(Outcome.REFUSED, f"systemd refuses to restart {unit.id}: {error}") from error
+    return restarting.begun(job, detail["old_invocation_id"], detail["deadline_s"])
 
 
-async def _follow(
-    bus: Bus, jobs: Jobs, unit: Listed, job: str, fallback: float, detail: dict[str, Any]
-) -> tuple[Outcome, str]:
+async def _follow(bus: Bus, jobs: Jobs, unit: Listed, pending: Pending, detail: dict[str, Any]) -> tuple[Outcome, str]:
     """Wait for the job, help it where it hangs, and judge what came of it."""
-    deadline = sum(await asyncio.gather(*(_timeout(bus, unit, name, fallback) for name in _TIMEOUTS)))
-    detail["deadline_s"] = deadline
-    result = await jobs.result(job, deadline)
+    job, deadline = pending.job, pending.deadline_s
+    result = await jobs.result(job, pending.left)
     if result is None:
         result = await _help(bus, jobs, unit, job, deadline, detail)
     if result is None:

@@ -93,10 +93,11 @@ def _capture(transient: bool, target: Target, request: Request, never: frozenset
     return _told(capture(target, request.epoch, runner=_runner(transient, request.service)))
 
 
-def _restart(transient: bool, target: Target, request: Request, _never: frozenset[int]) -> Done:
+def _restart(transient: bool, restarting: str, target: Target, request: Request, _never: frozenset[int]) -> Done:
     from watchdog.helper.restart import restart  # in the worker only: it brings D-Bus with it
 
-    return _told(restart(target, request.epoch, runner=_runner(transient, request.service)))
+    runner = _runner(transient, request.service)
+    return _told(restart(target, request.epoch, runner=runner, directory=restarting))
 
 
 def _runner(transient: bool, service: str) -> Runner:
@@ -113,10 +114,11 @@ def _told(performed: Performed) -> Done:
     return Done(performed.outcome, performed.reason, performed.detail)
 
 
-def verbs(*, transient: bool, frozen: str = "") -> Mapping[str, Verb]:
+def verbs(*, transient: bool, frozen: str = "", restarting: str = "") -> Mapping[str, Verb]:
     """The table. With `transient`, for a helper under systemd, the config's commands are run by systemd, not by us.
 
-    `frozen` is where a freeze is recorded; without it there is none.
+    `frozen` is where a freeze is recorded; without it there is none. `restarting` is where a restart under way is
+    recorded.
     """
     return {
         "hello": Verb(_hello, timeout=1.0),
@@ -126,7 +128,7 @@ def verbs(*, transient: bool, frozen: str = "") -> Mapping[str, Verb]:
         "nudge": Verb(partial(_nudge, frozen), timeout=5.0, rung=Rung.NUDGE),
         "capture": Verb(partial(_capture, transient), timeout=200.0, rung=Rung.CAPTURE, stored=True),
         # It bounds itself by the unit's own TimeoutStopSec= and TimeoutStartSec=; this is for one that does not.
-        "restart": Verb(partial(_restart, transient), timeout=3600.0, rung=Rung.RESTART, stored=True),
+        "restart": Verb(partial(_restart, transient, restarting), timeout=3600.0, rung=Rung.RESTART, stored=True),
     }
 
 
