@@ -21,17 +21,23 @@ from pathlib import Path
 
 import msgspec
 
+from watchdog.helper.limits import BEFORE, STORING, TIMEOUTS
 from watchdog.helper.protocol import MAX_REPLY, Lines, Nonsense, Reply, Request, encode_request, parse_reply
 from watchdog.link import Child, Link, Socket, Unreachable
 from watchdog.messages import Event, of_event
 from watchdog.model import Action, Epoch, Outcome, Performed, Rung
 from watchdog.reading import Lack, Sample
 
-# Seconds until a reply is given up: what the helper allows itself (`verbs.VERBS`), and 22 s for a changed config to be
-# read and the ledger to be written first. A reading that comes later than that is of no use to its round.
-READINGS: Mapping[str, float] = {"find": 2.2, "examine": 1.2}
-PATIENCE: Mapping[str, float] = {"hello": 5.0, **READINGS, "nudge": 28.0, "capture": 224.0, "restart": 3624.0}
-READY_WITHIN = 24.0  # seconds for the config to be read
+# Seconds until a reply is given up: what the helper allows itself, and where it acts, what comes first: a changed
+# config to be read, the ledger to be written. A reading that comes later than that is of no use to its round.
+READINGS: Mapping[str, float] = {verb: TIMEOUTS[verb] + 0.2 for verb in ("find", "examine")}
+ACTIONS = ("nudge", "capture", "restart")
+PATIENCE: Mapping[str, float] = {
+    "hello": TIMEOUTS["hello"] + STORING,
+    **READINGS,
+    **{verb: TIMEOUTS[verb] + BEFORE for verb in ACTIONS},
+}
+READY_WITHIN = BEFORE  # seconds for the config to be read
 PROCESSES = "the service's processes"
 YOUNG = 2.0  # seconds; a connection that is at its end so soon has not lived
 PAUSE, MAX_PAUSE = 2.0, 60.0  # seconds before another one, doubled from each that has not lived to the next

@@ -15,7 +15,10 @@ import pytest
 
 from tests.helper.nobody import NOBODY
 from tests.helper.victims import state_of, until
+from watchdog.hands import PATIENCE as PATIENCE_OF_THE_BRAIN
 from watchdog.helper.capture import capture
+from watchdog.helper.limits import CONTINUES_WITHIN, DEADLINE, LET_GO_WITHIN, PATIENCE, STOPS_WITHIN
+from watchdog.helper.verbs import VERBS
 from watchdog.model import Epoch, Outcome
 from watchdog.target import Gone, Target, start_time
 
@@ -62,6 +65,80 @@ def test_a_capture_that_was_killed_leaves_no_process_stopped(
     assert done.outcome is Outcome.TIMED_OUT
     assert done.reason.endswith(f"; it left process {sleeper.name} stopped, so it was let go on by SIGCONT")
     assert (done.detail["left_stopped"], done.detail["continued"]) == (True, True)
+
+
+# --- whose helper was killed ------------------------------------------------------------------------------------------
+
+CAPTURE = """if True:
+    import json, sys
+    from watchdog.helper.capture import capture
+    from watchdog.model import Epoch
+    from watchdog.target import Target
+    pidfile, command, pid, began, directory = json.loads(sys.argv[1])
+    target = Target(pidfile=pidfile, capture=tuple(command))
+    capture(target, Epoch(pid, began), service="orphaned", directory=directory)
+"""
+
+
+@pytest.fixture
+def orphaned(sleeper: Path, tmp_path: Path) -> Path:
+    """A process that a capture has stopped whose helper was killed, and the debugger too; the record of it."""
+    target, epoch = guarded(sleeper, tmp_path, *STOPS)
+    given = json.dumps([target.pidfile, target.capture, epoch.pid, epoch.start_time, str(tmp_path / "capturing")])
+    with subprocess.Popen([sys.executable, "-c", CAPTURE, given]) as helper:
+        until(lambda: state_of(sleeper) == "T", "stopped")
+        children = Path(f"/proc/{helper.pid}/task/{helper.pid}/children").read_text().split()
+        helper.kill()
+    for child in children:
+        os.kill(int(child), signal.SIGKILL)
+    return tmp_path / "capturing" / f"{epoch.pid}-{epoch.start_time}"
+
+
+def let_go_on(place: Path, bus: str = "") -> subprocess.CompletedProcess[str]:
+    """What systemd runs when the helper has ended; `bus` is where it finds that no unit goes on."""
+    words = [sys.executable, "-P", "-m", "watchdog.helper", "--thaw", "--ledger", str(place / "ledger.json")]
+    environment = {**os.environ, "DBUS_SYSTEM_BUS_ADDRESS": bus or "unix:path=/nowhere"}
+    return subprocess.run(words, env=environment, capture_output=True, text=True, timeout=30)
+
+
+def test_where_nobody_tells_whether_the_capture_goes_on_its_process_is_not_touched(
+    orphaned: Path, sleeper: Path, tmp_path: Path
+) -> None:
+    done = let_go_on(tmp_path)
+    assert done.returncode == 1
+    assert f"process {sleeper.name} may be stopped by a capture still: whether the capture goes on" in done.stderr
+    assert (state_of(sleeper), orphaned.exists()) == ("T", True)
+
+
+@pytest.mark.parametrize(
+    "told", [{"boot_id": "another"}, {"pid": 1}, {"service": None}, {"start_time": "0"}, {"start_time": True}]
+)
+def test_by_a_record_that_tells_anything_else_nobody_gets_a_signal(
+    orphaned: Path, sleeper: Path, tmp_path: Path, told: dict[str, object]
+) -> None:
+    orphaned.write_text(json.dumps(json.loads(orphaned.read_text()) | told))
+    assert let_go_on(tmp_path).returncode == 0
+    assert (state_of(sleeper), orphaned.exists()) == ("T", False)
+
+
+def test_a_capture_that_came_to_its_end_leaves_no_record(sleeper: Path, tmp_path: Path) -> None:
+    records = tmp_path / "capturing"
+    seen = tmp_path / "seen"
+    argv = ("sh", "-c", "ls $1 >$2", "capture", str(records), str(seen))
+    capture(*guarded(sleeper, tmp_path, *argv), service="it", directory=str(records))
+    assert (seen.read_text().startswith(f"{sleeper.name}-"), list(records.iterdir())) == (True, [])
+
+
+def test_a_capture_that_can_t_be_recorded_is_not_begun(sleeper: Path, tmp_path: Path) -> None:
+    argv = ("touch", str(tmp_path / "ran"))
+    done = capture(*guarded(sleeper, tmp_path, *argv), directory=str(tmp_path / "no" / "such"))
+    assert (done.outcome, (tmp_path / "ran").exists()) == (Outcome.REFUSED, False)
+
+
+def test_a_capture_s_worker_is_given_all_the_time_that_its_steps_may_take() -> None:
+    longest = DEADLINE + PATIENCE + LET_GO_WITHIN + STOPS_WITHIN + CONTINUES_WITHIN + PATIENCE
+    assert VERBS["capture"].timeout > longest
+    assert all(PATIENCE_OF_THE_BRAIN[name] > verb.timeout for name, verb in VERBS.items())
 
 
 def test_a_process_that_was_stopped_before_stays_so(sleeper: Path, tmp_path: Path) -> None:

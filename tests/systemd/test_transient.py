@@ -23,10 +23,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.helper.victims import until
-from tests.systemd.machine import Machine
+from tests.systemd.machine import PYTHON, REPOSITORY, Machine
 from watchdog.helper import transient
+from watchdog.helper.limits import STOP_WITHIN
 from watchdog.helper.protocol import Request
-from watchdog.helper.transient import STOP_WITHIN, Transient, names_pattern, unit_name
+from watchdog.helper.transient import Transient, names_pattern, unit_name
 from watchdog.helper.verbs import verbs
 from watchdog.model import Outcome, Performed, Rung
 from watchdog.target import Target
@@ -308,6 +309,76 @@ def test_a_process_that_a_capture_leaves_stopped_goes_on_though_the_helper_may_n
     assert done["reason"].endswith(f"; it left process {pid} stopped, so it was let go on by SIGCONT")
     assert (done["detail"]["left_stopped"], done["detail"]["continued"]) == (True, True)
     assert status.split() == ["State:", "S", "(sleeping)", "TracerPid:", "0"]
+
+
+CAPTURE = """if True:
+    import sys
+    from watchdog.helper.capture import capture
+    from watchdog.helper.transient import Transient
+    from watchdog.model import Epoch
+    from watchdog.target import Target, start_time
+    unit, pid, directory = sys.argv[1:]
+    target = Target(unit=unit, capture=("/bin/sh", "-c", "kill -STOP $1; exec sleep 1000", "capture", "{pid}"))
+    epoch = Epoch(int(pid), start_time(int(pid)))
+    capture(target, epoch, runner=Transient("halted"), service="halted", directory=directory)
+"""
+HELPER = """if True:
+    import os, socket, subprocess, sys
+    ours, theirs = socket.socketpair()
+    words = ["--fd", str(theirs.fileno()), "--config", "/nowhere", "--ledger", sys.argv[1]]
+    with subprocess.Popen([sys.executable, "-m", "watchdog.helper", *words], pass_fds=[theirs.fileno()]) as helper:
+        sys.stdin.read()
+        helper.kill()
+"""
+
+
+@pytest.fixture
+def halted(machine: Machine) -> Iterator[str]:
+    """The PID of a process that a capture stops, which goes on though its helper was killed."""
+    unit = machine.add_unit("halted.service", SLEEPER + "User=nobody\n", start=True)
+    pid = machine.show(unit, "MainPID")
+    within = ("timeout", "--signal=KILL", "1.5", *TWO_POWERS, PYTHON, "-c", CAPTURE, unit, pid, "/run/halted/capturing")
+    machine.run("mkdir", "-p", "/run/halted")
+    machine.run(*within, env={"PYTHONPATH": str(REPOSITORY)}, check=False)
+    assert state(machine, pid) == "T"
+    yield pid
+    machine.systemctl("stop", "epoll-watchdog-capture-halted-*.service", unit)
+    machine.run("rm", "-r", "/run/halted")
+
+
+def state(machine: Machine, pid: str) -> str:
+    """As proc_pid_stat(5) has it."""
+    return machine.run("sed", "s/.*) //; s/ .*//", f"/proc/{pid}/stat").stdout.strip()
+
+
+def cleans_up(machine: Machine) -> int:
+    """The exit code of what systemd runs when the helper has ended."""
+    words = (*TWO_POWERS, PYTHON, "-P", "-m", "watchdog.helper", "--thaw", "--ledger", "/run/halted/ledger.json")
+    return machine.run(*words, env={"PYTHONPATH": str(REPOSITORY)}, check=False).returncode
+
+
+def test_a_process_whose_capture_outlived_its_helper_goes_on_once_that_has_ended(machine: Machine, halted: str) -> None:
+    assert cleans_up(machine) == 0
+    assert (state(machine, halted), len(loaded(machine, "halted", "activating"))) == ("T", 1)  # it is at work still
+    machine.systemctl("stop", "epoll-watchdog-capture-halted-*.service")
+    assert cleans_up(machine) == 0
+    assert state(machine, halted) == "S"
+    assert machine.run("ls", "/run/halted/capturing").stdout == ""
+
+
+def test_the_next_helper_waits_for_the_end_of_a_capture_and_lets_its_process_go_on(
+    machine: Machine, halted: str
+) -> None:
+    inside = ["nsenter", f"--target={machine.leader}", "--all", "--", str(PYTHON), "-c", HELPER]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen([*inside, "/run/halted/ledger.json"], env=environment, stdin=subprocess.PIPE) as helper:
+        try:
+            until(lambda: "watchdog.helper" in machine.run("ps", "-eo", "args").stdout, "it has started")
+            assert state(machine, halted) == "T"
+            machine.systemctl("stop", "epoll-watchdog-capture-halted-*.service")
+            until(lambda: state(machine, halted) == "S", "it goes on")
+        finally:
+            helper.communicate()
 
 
 def test_a_process_that_has_ended_is_not_let_go_on(machine: Machine) -> None:

@@ -11,7 +11,8 @@ import os
 import socket
 import sys
 
-from watchdog.helper import frozen, records, worker
+from watchdog.helper import capturing, frozen, records, restarting, worker
+from watchdog.helper.limits import ASKING, LET_GO_ON, TIMEOUTS
 from watchdog.helper.options import USAGE, Options, WrongUsage, parse
 from watchdog.helper.peers import Peers
 from watchdog.helper.server import Server
@@ -38,10 +39,10 @@ def main() -> int:
     config = os.path.abspath(options.config)
     try:
         ledger = _ledger(options.ledger)
-        if not _thaw(frozen.beside(ledger)) and options.thaw:
-            return 1
+        captures = records.beside(ledger, capturing.KIND)
+        thawed = _thaw(frozen.beside(ledger))
         if options.thaw:
-            return 0
+            return 0 if _continued(captures) and thawed else 1
         peers = _peers(options)
     except CannotServe as reason:
         print(f"epoll-watchdog helper: {reason}", file=sys.stderr, flush=True)
@@ -49,11 +50,14 @@ def main() -> int:
     table = verbs(
         transient=options.fd is None,
         frozen=frozen.beside(ledger),
-        restarting=records.beside(ledger, "restarting"),
+        restarting=records.beside(ledger, restarting.KIND),
+        capturing=captures,
     )
     server = Server(peers, config, ledger, functools.partial(load_with_child, config), table)
     gc.collect()
     gc.freeze()  # what is loaded by now stays: a worker's pages stay shared
+    if capturing.recorded(captures):
+        server.see_to(functools.partial(_let_go_on, captures, TIMEOUTS["capture"]), 2 * TIMEOUTS["capture"])
     server.serve()
     return 0
 
@@ -72,6 +76,23 @@ def _thaw(directory: str) -> bool:
     failures = dict.fromkeys(frozen.recorded(directory), found.error) if found.error else found.value
     frozen.tell(failures)
     return not failures
+
+
+def _continued(captures: str) -> bool:
+    """Let go on what a capture of an earlier helper left stopped; whether nobody is. None is waited for."""
+    if not capturing.recorded(captures):
+        return True
+    found = worker.run(functools.partial(_let_go_on, captures, 0.0), LET_GO_ON + ASKING)
+    if found.error:
+        capturing.tell({"a process": found.error})
+    return not found.error and not found.value
+
+
+def _let_go_on(captures: str, within: float) -> dict[str, str]:
+    """In a worker, for it takes D-Bus; tells what failed."""
+    failures = capturing.let_go_on(captures, within)
+    capturing.tell(failures)
+    return failures
 
 
 def _ledger(given: str | None) -> str:

@@ -3,7 +3,8 @@
 It is done in a forked child of the helper, as a restart is, and on no process but the service's own. What captures is a
 debugger, such as gcore, and attaches by PTRACE_ATTACH, which stops the process by a SIGSTOP: a debugger that is killed
 before it has taken that leaves the process stopped (state T; in 15 of 15 tries on Linux 6.18). So after a capture that
-did not end well, a process that was not stopped before and is now goes on by SIGCONT.
+did not end well, a process that was not stopped before and is now goes on by SIGCONT. Where we are killed
+meanwhile, others see to that (`capturing.py`).
 
 Sources: ptrace(2), PTRACE_ATTACH; pidfd_send_signal(2); kill(2), whom one may send SIGCONT to.
 """
@@ -16,21 +17,28 @@ import time
 from collections.abc import Iterator
 from dataclasses import replace
 
+from watchdog.helper import capturing
 from watchdog.helper.command import DEADLINE, Child, Runner
+from watchdog.helper.limits import LET_GO_WITHIN, STOPS_WITHIN
 from watchdog.model import Epoch, Outcome, Performed, Rung
 from watchdog.target import Gone, Target, check_alive, check_runs, contents
 
-LET_GO_WITHIN = 2.0  # s, for a debugger that was killed to be gone: its group was, but it is no child of ours
-STOPS_WITHIN = 0.2  # s, for a stop that was on its way to come; it came within 0.01
 STEP = 0.01  # s between two looks: no event tells of either
 
 
 def capture(
-    target: Target, epoch: Epoch, *, runner: Runner | None = None, command_deadline: float = DEADLINE
+    target: Target,
+    epoch: Epoch,
+    *,
+    runner: Runner | None = None,
+    command_deadline: float = DEADLINE,
+    service: str = "",
+    directory: str = "",
 ) -> Performed:
     """Run the capture command on this life of the main process.
 
-    `runner` runs it, as our child where nothing is said; `command_deadline` is in seconds.
+    `runner` runs it, as our child where nothing is said; `command_deadline` is in seconds. While it
+    is under way it is recorded in `directory`, as one of `service`; nowhere where that is empty.
 
     Raises a `Refusal` where that is none of the service, or has ended.
     """
@@ -40,17 +48,37 @@ def capture(
     check_runs(target, epoch)
     argv = tuple(word.replace("{pid}", str(epoch.pid)) for word in target.capture)
     runner = runner or Child()
-    with _held(epoch) as process:
+    with held(epoch) as process:
         stood = _stands(epoch.pid)
-        performed = runner.run(Rung.CAPTURE, argv, command_deadline)
-        not_run = performed.outcome is Outcome.REFUSED
-        if performed.outcome is Outcome.DONE or not_run or stood or not _left_stopped(epoch.pid):
-            return performed
-        return _continued(performed, epoch.pid, process, runner)
+        try:
+            if not stood:
+                capturing.record(directory, service, epoch)
+        except OSError as error:
+            reason = f"the capture can't be recorded, so there is none: {error.strerror}"
+            return Performed(Rung.CAPTURE, Outcome.REFUSED, reason)
+        performed = _captured(runner, argv, command_deadline, epoch.pid, stood, process)
+    if _is_over(performed):
+        capturing.forget(directory, epoch)
+    return performed
+
+
+def _captured(runner: Runner, argv: tuple[str, ...], deadline: float, pid: int, stood: bool, process: int) -> Performed:
+    performed = runner.run(Rung.CAPTURE, argv, deadline)
+    not_run = performed.outcome is Outcome.REFUSED
+    if performed.outcome is Outcome.DONE or not_run or stood or not left_stopped(pid):
+        return performed
+    return _continued(performed, pid, process, runner)
+
+
+def _is_over(performed: Performed) -> bool:
+    """Whether the command has ended, or was never run, and has left nobody stopped."""
+    detail = performed.detail
+    ended = performed.outcome is Outcome.REFUSED or "exit_code" in detail or "unit" not in detail
+    return ended and detail.get("continued", True)
 
 
 @contextlib.contextmanager
-def _held(epoch: Epoch) -> Iterator[int]:
+def held(epoch: Epoch) -> Iterator[int]:
     """A pidfd of this very life, so that no other process gets the signal. Raises `Gone`."""
     try:
         process = os.pidfd_open(epoch.pid)
@@ -76,14 +104,15 @@ def _continued(performed: Performed, pid: int, process: int, runner: Runner) -> 
     return replace(performed, reason=told, detail={**performed.detail, "left_stopped": True, "continued": went_on})
 
 
-def _left_stopped(pid: int) -> bool:
+def left_stopped(pid: int) -> bool:
+    """Whether it is stopped by a signal, and not traced, once who was killed just now has let go of it."""
     until = time.monotonic() + LET_GO_WITHIN
     while _traced(pid) and time.monotonic() < until:
         time.sleep(STEP)
     until = time.monotonic() + STOPS_WITHIN
     while not (stands := _stands(pid)) and time.monotonic() < until:
         time.sleep(STEP)
-    return stands
+    return stands and not _traced(pid)
 
 
 def _stands(pid: int) -> bool:

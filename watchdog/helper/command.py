@@ -20,9 +20,9 @@ import time
 from collections.abc import Iterator
 from typing import Any, Protocol
 
+from watchdog.helper.limits import DEADLINE as DEADLINE
 from watchdog.model import Outcome, Performed, Rung
 
-DEADLINE = 180.0  # s, as much as systemd gives a stop and a start together
 OUTPUT_SIZE = 1 << 20  # bytes, that a command can say
 KEPT_OUTPUT = 2000  # bytes, of the end of it
 OURS = (  # what systemd tells the helper of itself: it is nobody else's

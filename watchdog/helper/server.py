@@ -16,15 +16,17 @@ import os
 import select
 import sys
 import time
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from watchdog.helper.account import Account
 from watchdog.helper.crew import Crew
 from watchdog.helper.ledger import LedgerUnreadable, Use
+from watchdog.helper.limits import LOAD_TIMEOUT
 from watchdog.helper.peers import Peer, Peers
 from watchdog.helper.protocol import Nonsense, Reply, Request, encode_reply, parse_request
-from watchdog.helper.services import LOAD_TIMEOUT, ConfigBad, Guarded, Load, Services
+from watchdog.helper.services import ConfigBad, Guarded, Load, Services
 from watchdog.helper.verbs import VERBS, Done, Verb, refused
 from watchdog.helper.worker import Ending
 from watchdog.model import Outcome, Rung
@@ -97,6 +99,15 @@ class Server:
             for peer, line in self._peers.exchange(ready):
                 self._take(peer, line)
         self._crew.dismiss()
+
+    def see_to(self, work: Callable[[], Any], timeout: float) -> None:
+        """Have this done in a worker meanwhile, for at most so many seconds; it tells of itself what is to be told."""
+
+        def told(ending: Ending) -> None:
+            if ending.error:
+                print(f"epoll-watchdog helper: {ending.error}", file=sys.stderr, flush=True)
+
+        self._crew.start(work, timeout, told)
 
     def _busy(self) -> bool:
         return bool(self._jobs) or self._crew.busy

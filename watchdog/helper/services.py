@@ -16,10 +16,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from watchdog.helper import trust
+from watchdog.helper.limits import LOAD_TIMEOUT
 from watchdog.model import Budget, Method, Mode, Rung
 from watchdog.target import Match, Nudging, Target
 
-LOAD_TIMEOUT = 20.0  # seconds; it needs half a second on an idle host
 RETRY = 5.0  # seconds until a bad config is read again: a file that it names may have been mended unseen
 CLOCK_GRAIN = 0.1  # seconds: a file's time stamp may lag behind the clock by a tick of the kernel
 

@@ -29,18 +29,16 @@ from typing import Any
 
 from watchdog.helper.command import DEADLINE, output_file, tail, told
 from watchdog.helper.jobs import Jobs
+from watchdog.helper.limits import CONTINUES_WITHIN, PATIENCE, STOP_WITHIN
 from watchdog.model import Outcome, Performed, Rung
 from watchdog.systemd import JOB, MANAGER, SERVICE, SYSTEMD, Bus, BusUnavailable, CallError, Listed, run_on_poll
 
 ENDED = ("inactive", "failed")
-STOP_WITHIN = 3.0  # s, for what a capture leaves behind to end by SIGTERM, and for anybody to be gone after SIGKILL
-PATIENCE = 2 * STOP_WITHIN + 2.0  # s past the deadline, that systemd is waited for
 LOOK = 1.0  # s between two looks whether the bus is still there: the loss of it is no signal
 STEP = 0.05  # s between two looks at a unit that somebody else stops: it is not our job that tells of its end
 EXEC = 203  # EXIT_EXEC: what systemd's own child ends with where the program cannot be executed
 CLD_EXITED, CLD_KILLED = 1, 2  # ExecMainCode, as si_code of waitid(2); 0: nothing was run
 
-CONTINUES_WITHIN = 10.0  # s
 CONTINUE = "import signal; signal.pidfd_send_signal(0, signal.SIGCONT)"
 
 
@@ -165,12 +163,25 @@ async def _perform(command: _Command, address: str | None, detail: dict[str, Any
 
 async def _check_none_runs(bus: Bus, command: _Command, detail: dict[str, Any]) -> None:
     """There may be one that a helper has begun that was killed: names are unique, so systemd would not mind."""
-    pattern = names_pattern(command.kind, command.service)
+    if unit := await _running(bus, command.kind, command.service):
+        detail["unit"] = unit
+        raise _NotBegun(f"the {command.rung} command of before still runs, as {unit}: `systemctl stop` ends it")
+
+
+async def _running(bus: Bus, kind: str, service: str) -> str:
+    """The unit of such a command that has not ended; empty where there is none."""
+    pattern = names_pattern(kind, service)
     for row in (await bus.call(MANAGER, "ListUnitsByPatterns", "asas", [], [pattern]))[0]:
         unit, state, job_id = row[0], row[3], row[7]
         if state not in ENDED or job_id:
-            detail["unit"] = unit
-            raise _NotBegun(f"the {command.rung} command of before still runs, as {unit}: `systemctl stop` ends it")
+            return str(unit)
+    return ""
+
+
+async def runs(kind: str, service: str, address: str | None = None) -> bool:
+    """Whether a command of this kind goes on, perhaps without us. Raises `BusUnavailable` and `CallError`."""
+    async with Bus(address=address) as bus:
+        return bool(await _running(bus, kind, service))
 
 
 async def _start(bus: Bus, command: _Command, unit: str, detail: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ import watchdog
 from watchdog.evidence.epollfd import with_copies
 from watchdog.evidence.procfs import sample
 from watchdog.evidence.rights import may_ptrace, yama_scope
+from watchdog.helper.limits import TIMEOUTS
 from watchdog.helper.methods import nudge_by_methods
 from watchdog.helper.protocol import Request, plain
 from watchdog.model import Outcome, Performed, Rung
@@ -83,14 +84,15 @@ def _nudge(frozen: str, target: Target, request: Request, never: frozenset[int])
     return _told(nudge_by_methods(target, request.epoch, never, frozen))
 
 
-def _capture(transient: bool, target: Target, request: Request, never: frozenset[int]) -> Done:
+def _capture(transient: bool, capturing: str, target: Target, request: Request, never: frozenset[int]) -> Done:
     from watchdog.helper.capture import capture  # in the worker only, as below
 
     if request.epoch is None:
         raise Gone("there is no process to capture")
     if request.pid in never:
         raise NeverATarget("it is never touched")
-    return _told(capture(target, request.epoch, runner=_runner(transient, request.service)))
+    runner = _runner(transient, request.service)
+    return _told(capture(target, request.epoch, runner=runner, service=request.service, directory=capturing))
 
 
 def _restart(transient: bool, restarting: str, target: Target, request: Request, _never: frozenset[int]) -> Done:
@@ -114,21 +116,23 @@ def _told(performed: Performed) -> Done:
     return Done(performed.outcome, performed.reason, performed.detail)
 
 
-def verbs(*, transient: bool, frozen: str = "", restarting: str = "") -> Mapping[str, Verb]:
+def verbs(*, transient: bool, frozen: str = "", restarting: str = "", capturing: str = "") -> Mapping[str, Verb]:
     """The table. With `transient`, for a helper under systemd, the config's commands are run by systemd, not by us.
 
-    `frozen` is where a freeze is recorded; without it there is none. `restarting` is where a restart under way is
-    recorded.
+    `frozen` is where a freeze is recorded; without it there is none. `restarting` and `capturing` are where a
+    restart and a capture under way are recorded.
     """
     return {
-        "hello": Verb(_hello, timeout=1.0),
-        "find": Verb(_find, timeout=2.0, reads=True),
-        "examine": Verb(_examine, timeout=1.0, reads=True),
-        # By ptrace 0.8 s, by a freeze 0.5 s and the thaw; systemd has to be asked before and after.
-        "nudge": Verb(partial(_nudge, frozen), timeout=5.0, rung=Rung.NUDGE),
-        "capture": Verb(partial(_capture, transient), timeout=200.0, rung=Rung.CAPTURE, stored=True),
-        # It bounds itself by the unit's own TimeoutStopSec= and TimeoutStartSec=; this is for one that does not.
-        "restart": Verb(partial(_restart, transient, restarting), timeout=3600.0, rung=Rung.RESTART, stored=True),
+        "hello": Verb(_hello, timeout=TIMEOUTS["hello"]),
+        "find": Verb(_find, timeout=TIMEOUTS["find"], reads=True),
+        "examine": Verb(_examine, timeout=TIMEOUTS["examine"], reads=True),
+        "nudge": Verb(partial(_nudge, frozen), timeout=TIMEOUTS["nudge"], rung=Rung.NUDGE),
+        "capture": Verb(
+            partial(_capture, transient, capturing), timeout=TIMEOUTS["capture"], rung=Rung.CAPTURE, stored=True
+        ),
+        "restart": Verb(
+            partial(_restart, transient, restarting), timeout=TIMEOUTS["restart"], rung=Rung.RESTART, stored=True
+        ),
     }
 
 
