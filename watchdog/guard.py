@@ -171,8 +171,10 @@ class Guard:
         waited on has come.
         """
         try:
+            due = self._clock.now() + after
             await self._wait(after)
             await self.resume()
+            self.next_round = min(self.next_round, due)
             while not self._ending:
                 try:
                     await self.turn()
@@ -202,7 +204,8 @@ class Guard:
     async def turn(self) -> None:
         """One look, and all that follows from it."""
         began = self._clock.now()
-        gap = began - self.next_round
+        due = self.next_round
+        gap = began - due
         seen = await self._look.round()
         case = self._case(seen, gap)
         diagnosis = diagnose(case)
@@ -224,7 +227,7 @@ class Guard:
             outlook=outlook,
         )
         await self.apply(looked, case)
-        self.next_round = plan(self.service.policy, self.state, began, self._clock.now())
+        self.next_round = plan(self.service.policy, self.state, began, self._clock.now(), due)
         self._around.looked(self)
 
     async def _learn(self, seen: Seen, diagnosis: Diagnosis) -> None:

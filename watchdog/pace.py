@@ -5,6 +5,7 @@ Each rule's docstring is its row in the manual; the first that names an interval
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 
 from watchdog.model import Policy, State
@@ -49,10 +50,21 @@ def late_after(latencies: Collection[float]) -> float:
 RULES: tuple[Rule, ...] = (exhausted, sick, suspect)
 
 
-def plan(policy: Policy, state: State, began: float, now: float) -> float:
-    """When the next round begins, given when the last one did. Never in the past; a late one is not caught up."""
+def plan(policy: Policy, state: State, began: float, now: float, due: float | None = None) -> float:
+    """When the next round begins, given when the last one did, and was due. Never in the past; a late one is not caught
+    up.
+    """
     for rule in RULES:
         interval = rule(policy, state)
         if interval is not None:
             return max(began + interval, now)
-    return max(began + policy.interval, now)
+    return max(placed(began, due, policy.interval) + policy.interval, now)
+
+
+def placed(began: float, due: float | None, interval: float) -> float:
+    """Where a round that began so late has its place: what is well keeps the pace that it had. Else the rounds of many
+    services, which one delay had made late together, would from then on all begin at once, and delay each other [M].
+    """
+    if due is None or began <= due:
+        return began
+    return due + interval * math.floor((began - due) / interval + 0.5)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from tests.core.drive import Story
 from watchdog.model import Mode, Policy, Verdict
-from watchdog.pace import LATENCIES, late_after, plan
+from watchdog.pace import LATENCIES, late_after, placed, plan
 
 
 def interval(story: Story) -> float:
@@ -73,3 +73,20 @@ def test_one_slow_answer_among_others_never_makes_it_later(latencies: list[float
 def test_the_order_of_the_answers_is_no_matter(latencies: list[float], random: Random) -> None:
     shuffled = random.sample(latencies, len(latencies))
     assert late_after(shuffled) == late_after(latencies) >= 0.05
+
+
+@given(due=st.floats(0, 1e6), late=st.floats(0, 1e4), interval=st.floats(0.1, 3600.0))
+def test_a_late_round_keeps_its_place_and_leaves_half_an_interval_at_least(
+    due: float, late: float, interval: float
+) -> None:
+    began = due + late
+    after = placed(began, due, interval) + interval - began
+    assert interval / 2 - 1e-6 <= after <= interval * 1.5 + 1e-6
+    steps = (began + after - due) / interval
+    assert steps == pytest.approx(round(steps), abs=1e-6)
+
+
+def test_a_round_that_came_early_is_followed_an_interval_later() -> None:
+    assert plan(Policy(interval=5.0), Story().state, 7.0, 7.1, due=9.0) == 12.0
+    assert plan(Policy(interval=5.0), Story().state, 9.2, 9.3, due=9.0) == 14.0
+    assert plan(Policy(interval=5.0), Story().state, 12.0, 12.1, due=9.0) == 19.0
