@@ -1,13 +1,29 @@
 # Each target does its own set-up. `make demo` shows the main job; `make test` runs everything that CI runs.
-.PHONY: demo test lookalikes false-proofs lint bench install deb lock clean
+.PHONY: demo test outbox lookalikes false-proofs lint bench install deb lock clean
 .DEFAULT_GOAL := demo
 
 demo:
 	@packaging/setup run
 	@.venv/bin/epoll-watchdog demo $(ARGS)
 
+# What measures no time runs on two cores; what does has the machine to itself afterwards.
+TOGETHER = tests/alerts tests/cli tests/config tests/core tests/installed tests/packaging tests/store tests/systemd \
+	tests/target tests/web
+
 test: lint
+ifdef ARGS
 	.venv/bin/pytest $(ARGS)
+else
+	@failed=0; \
+	.venv/bin/pytest -n 2 --dist loadgroup $(TOGETHER) || failed=1; \
+	.venv/bin/pytest $(TOGETHER:%=--ignore=%) || failed=1; \
+	exit $$failed
+endif
+
+# 10,000 alerts through three channels, one of them down for half the time, and 50 SIGKILLs.
+outbox:
+	@packaging/setup test
+	OUTBOX_EVENTS=10000 OUTBOX_KILLS=50 .venv/bin/pytest -s tests/alerts/test_outbox.py $(ARGS)
 
 # Each look-alike condition REPEAT times; BUSY=1 keeps every core busy meanwhile.
 lookalikes:

@@ -18,6 +18,17 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
     return {"poll": lambda: asyncio.SelectorEventLoop(selectors.PollSelector())}
 
 
+MACHINES = ("tests/installed/", "tests/packaging/", "tests/systemd/")  # one booted machine, or two, for all tests there
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where several workers run them (xdist), the tests of a file stay together, and those of a machine."""
+    for item in items:
+        file = item.nodeid.partition("::")[0]
+        group = next((machine for machine in MACHINES if file.startswith(machine)), file)
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """In CI a skip is a failure: what a test needs must be there."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
