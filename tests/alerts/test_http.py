@@ -142,3 +142,33 @@ async def test_no_secret_shows_in_logs_errors_or_repr(opens: Opens, caplog: pyte
     assert len(place.requests) == len(replies)
     for secret in (PATH, "SIGNING-SECRET", "TOKEN-SECRET", "HEADER-SECRET"):
         assert secret not in shown
+
+
+async def test_a_renewed_ca_file_counts_at_the_next_attempt(opens: Opens, tmp_path: Path) -> None:
+    authority, other = trustme.CA(), trustme.CA()
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    ca_file = tmp_path / "ca.pem"
+    other.cert_pem.write_to_path(ca_file)
+    async with receiver(answer(200), tls=context) as place:
+        channel = opens(place.url, ca_file=str(ca_file))
+        before = await channel.send(letter())
+        authority.cert_pem.write_to_path(ca_file)
+        after = await channel.send(letter())
+        await channel.close()
+    assert isinstance(before, Failed)
+    assert "its certificate is not trusted" in before.error
+    assert after == Delivered()
+
+
+async def test_a_ca_file_that_is_gone_or_empty_is_told(opens: Opens, tmp_path: Path) -> None:
+    (tmp_path / "empty.pem").touch()
+    for name, told in (
+        ("gone.pem", "the ca_file cannot be read: No such file or directory"),
+        ("empty.pem", "the ca_file holds no certificate"),
+    ):
+        channel = opens("https://127.0.0.1:1/", ca_file=str(tmp_path / name))
+        result = await channel.send(letter())
+        await channel.close()
+        assert isinstance(result, Failed)
+        assert told in result.error

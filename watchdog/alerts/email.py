@@ -21,6 +21,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime
 from typing import TYPE_CHECKING
 
+from watchdog.alerts.aside import Aside, connected
 from watchdog.alerts.delivery import Delivered, Failed
 from watchdog.alerts.message import Message
 from watchdog.alerts.outgoing import Unusable
@@ -104,6 +105,7 @@ class Email:
         self._settings = settings
         self._wording = Wording(settings.title, settings.body)
         self._host = socket.gethostname()
+        self._aside = Aside("email")
         self._reached: dict[str, set[str]] = {}  # of messages that not all recipients have yet: who has it
 
     async def send(self, letter: Letter) -> Delivered | Failed:
@@ -123,7 +125,8 @@ class Email:
         return self._partly(letter, missing, refused)
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """Ask for no more names."""
+        self._aside.close()
 
     async def _transmit(self, content: bytes, recipients: list[str]) -> Mapping[str, aiosmtplib.SMTPResponse]:
         """Those who were refused, where somebody was not. Raises what `_failed` has words for."""
@@ -132,10 +135,10 @@ class Email:
         settings = self._settings
         context = None
         if settings.tls is not Tls.NONE:
-            context = await asyncio.to_thread(ssl.create_default_context, cafile=settings.ca_file)
+            context = await self._aside.run(ssl.create_default_context, cafile=settings.ca_file)
         client = aiosmtplib.SMTP(
             hostname=settings.host,
-            port=settings.port or PORTS[settings.tls],
+            sock=await connected(self._aside, settings.host, settings.port or PORTS[settings.tls]),
             timeout=settings.timeout,
             use_tls=settings.tls is Tls.TLS,
             start_tls=False,  # asked for below, so that an error says where it was

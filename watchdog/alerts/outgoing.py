@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from watchdog import __version__
+from watchdog.alerts.aside import Aside
 from watchdog.secret import SecretUnreadable, reveal
 from watchdog.settings import Secret, format_duration
 
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 ANSWER = 16384  # bytes
 PROXY = "http://proxy.example.org:3128"
 ANSWER_WITHIN = 1.0  # s for the body, once the status has come
+
+Stamp = tuple[int, int, int]  # of a file: inode, size in bytes, changed at, in ns
 
 
 class Unusable(ValueError):
@@ -71,6 +74,8 @@ class Sender:
         self._ca_file = ca_file
         self._proxy = proxy
         self._session: aiohttp.ClientSession | None = None
+        self._aside = Aside("channel")
+        self._trusted: tuple[Stamp, ssl.SSLContext] | None = None  # of the ca_file as it was then
 
     async def post(self, url: str, content: bytes, headers: Mapping[str, str]) -> Answer:
         """One attempt. Raises `Undelivered` where no answer came."""
@@ -91,13 +96,17 @@ class Sender:
 
     async def close(self) -> None:
         """Close the session."""
+        self._aside.close()
         if self._session is not None:
             await self._session.close()
             self._session = None
 
     async def _post(self, url: str, content: bytes, headers: Mapping[str, str], proxy: str | None) -> Answer:
         async with asyncio.timeout(self._timeout):
-            response = await self._open().post(url, data=content, headers=headers, allow_redirects=False, proxy=proxy)
+            tls = True if self._ca_file is None else await self._trust(self._ca_file)
+            response = await self._open().post(
+                url, data=content, headers=headers, allow_redirects=False, proxy=proxy, ssl=tls
+            )
         try:
             body = b""
             with contextlib.suppress(Exception):  # the status has come, and says what counts
@@ -107,15 +116,28 @@ class Sender:
         finally:
             response.close()
 
+    async def _trust(self, ca_file: str) -> ssl.SSLContext:
+        """Who is trusted, by the file as it is now. Raises `Undelivered`."""
+        try:
+            stamp = await self._aside.run(_stamp, ca_file)
+            if self._trusted is None or self._trusted[0] != stamp:
+                self._trusted = stamp, await self._aside.run(ssl.create_default_context, cafile=ca_file)
+        except ssl.SSLError:
+            raise Undelivered("the ca_file holds no certificate") from None
+        except OSError as error:
+            raise Undelivered(f"the ca_file cannot be read: {error.strerror}") from None
+        return self._trusted[1]
+
     def _open(self) -> aiohttp.ClientSession:
         import aiohttp
 
+        from watchdog.alerts.resolver import Resolver
+
         if self._session is None:
-            ca_file = self._ca_file
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(
                     force_close=True,  # messages are rare: a kept connection would only go stale
-                    ssl=ssl.create_default_context(cafile=ca_file) if ca_file is not None else True,
+                    resolver=Resolver(self._aside),
                 ),
                 headers={"User-Agent": f"epoll-watchdog/{__version__}"},
                 cookie_jar=aiohttp.DummyCookieJar(),
@@ -123,6 +145,11 @@ class Sender:
                 auto_decompress=False,
             )
         return self._session
+
+
+def _stamp(file: str) -> Stamp:
+    found = os.stat(file)  # noqa: PTH116
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _words(error: Exception) -> str:

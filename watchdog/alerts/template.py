@@ -8,7 +8,6 @@ its template: where that fails, the default words go out, with a note.
 
 from __future__ import annotations
 
-import asyncio
 import functools
 import json
 import logging
@@ -17,6 +16,7 @@ import sys
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from watchdog.alerts.aside import Aside
 from watchdog.alerts.message import TEXT, TITLE, Facts, Message, cut, facts, lines, message, one_line
 from watchdog.alerts.outgoing import Unusable
 from watchdog.settings import format_duration
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 WITHIN = 5.0  # s of a child; it takes 0.2
+CHILDREN = Aside("template")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +56,7 @@ class Wording:
         if not templates:
             return default
         try:
-            words = await asyncio.to_thread(_child, {"templates": templates, "facts": context(known)})
+            words = await CHILDREN.run(_child, {"templates": templates, "facts": context(known)})
         except (OSError, subprocess.SubprocessError, ValueError) as error:
             words = {"error": f"it could not be rendered ({type(error).__name__})"}
         if fault := one_line(words.get("error")):

@@ -1,0 +1,99 @@
+"""What channels wait for in threads delays nobody else."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import threading
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from tests.alerts.letters import letter
+from watchdog.alerts import CHANNELS, template
+from watchdog.alerts.aside import Aside, connected
+from watchdog.alerts.delivery import Failed
+
+MANY = (os.cpu_count() or 1) + 8  # more than the executor of the loop has threads
+HANGS = "hangs.example.org"
+
+
+@pytest.fixture
+async def hanging(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[threading.Event]:
+    """A resolver that does not answer before this is set."""
+    answers, real = threading.Event(), socket.getaddrinfo
+
+    def slow(host: str, *args: Any, **kwargs: Any) -> Any:
+        if host == HANGS:
+            answers.wait(30)
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer")
+        return real(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    yield answers
+    answers.set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "settings"),
+    [
+        ("webhook", {"url": f"http://{HANGS}/"}),
+        ("email", {"host": HANGS, "sender": "a@example.org", "recipients": ("b@example.org",)}),
+    ],
+)
+async def test_names_that_hang_take_no_thread_of_the_loop(
+    hanging: threading.Event, kind: str, settings: dict[str, Any]
+) -> None:
+    settings = settings | {"timeout": 0.2}
+    channels = [CHANNELS[kind].open(CHANNELS[kind].settings(**settings)) for _ in range(MANY)]
+    results = await asyncio.gather(*(channel.send(letter()) for channel in channels))
+    assert set(results) == {Failed(retry=True, error="no answer within 200ms")}
+    async with asyncio.timeout(5):
+        assert await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 80)
+        assert await asyncio.to_thread(lambda: "free") == "free"
+    hanging.set()
+    for channel in channels:
+        await channel.close()
+
+
+async def test_the_names_of_one_channel_take_few_threads(hanging: threading.Event) -> None:
+    aside = Aside("one channel")
+    asked = [asyncio.create_task(aside.look_up(HANGS, 80)) for _ in range(20)]
+    await asyncio.sleep(0)
+    assert sum(thread.name.startswith("one channel") for thread in threading.enumerate()) == 2
+    aside.close()
+    hanging.set()
+    ended = await asyncio.gather(*asked, return_exceptions=True)
+    assert sum(isinstance(each, asyncio.CancelledError) for each in ended) == 18
+
+
+async def test_templates_that_take_long_take_no_thread_of_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended = threading.Event()
+
+    def slow(asked: object) -> dict[str, str]:
+        ended.wait(30)
+        return {"title": "late"}
+
+    monkeypatch.setattr(template, "_child", slow)
+    words = [asyncio.create_task(template.Wording(title="x").of(letter(), "host")) for _ in range(MANY)]
+    try:
+        await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            assert await asyncio.to_thread(lambda: "free") == "free"
+    finally:
+        ended.set()
+    assert {each.title for each in await asyncio.gather(*words)} == {"late"}
+
+
+async def test_the_next_address_is_tried_where_one_takes_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listening, socket.create_server(("127.0.0.1", 0)) as closed:
+        gone, here = closed.getsockname(), listening.getsockname()
+        closed.close()
+        kind = (socket.AF_INET, socket.SOCK_STREAM, 0, "")
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_: [(*kind, gone), (*kind, here)])
+        aside = Aside("channel")
+        with await connected(aside, "mail.example.org", 25) as made:
+            assert made.getpeername() == here
+        aside.close()
