@@ -84,6 +84,18 @@ def test_a_credential_that_a_unit_does_not_pass_is_an_error_within_it(tmp_path: 
     assert "put it into /etc/epoll-watchdog/credentials/token (of root, mode 0600) and restart" in done.stderr
 
 
+def test_before_a_reload_no_credential_is_looked_at_and_that_is_told(tmp_path: Path) -> None:
+    done = run("--without-credentials", BAD / "secret_credential_not_passed.toml", CREDENTIALS_DIRECTORY=str(tmp_path))
+
+    assert done.exit_code == 0
+    assert 'probe.tcp.bearer_token: the credential "token" was not looked at' in done.stdout
+
+
+@pytest.mark.parametrize("name", ["secret_variable_unset", "secret_file_missing"])
+def test_before_a_reload_every_other_secret_must_be_there(name: str) -> None:
+    assert run("--without-credentials", BAD / f"{name}.toml").exit_code == 1
+
+
 def test_a_secret_file_that_cannot_be_read_is_an_error_at_a_terminal_too() -> None:
     assert run(BAD / "secret_file_missing.toml").exit_code == 1
 

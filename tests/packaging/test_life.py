@@ -42,16 +42,25 @@ def test_an_upgrade_restarts_what_runs_and_leaves_the_socket(changing: Machine) 
     assert byte_code(changing) > 500
 
 
-def test_what_its_administrator_has_stopped_is_not_started_by_an_upgrade(changing: Machine) -> None:
+def test_what_its_administrator_has_stopped_or_disabled_stays_so(changing: Machine) -> None:
     changing.systemctl("stop", DAEMON)
+    changing.systemctl("disable", SOCKET)
     dpkg(changing, "--install", package())
     stopped = changing.show(DAEMON, "ActiveState")
-    changing.systemctl("disable", DAEMON)
-    dpkg(changing, "--install", newer_package())
-    disabled = changing.run("systemctl", "is-enabled", DAEMON, check=False).stdout.strip()
-    still = changing.show(DAEMON, "ActiveState")
-    changing.systemctl("enable", "--now", DAEMON)
-    assert (stopped, disabled, still) == ("inactive", "disabled", "inactive")
+    disabled = changing.run("systemctl", "is-enabled", SOCKET, check=False).stdout.strip()
+    changing.systemctl("enable", SOCKET)
+    changing.systemctl("start", DAEMON)
+    assert (stopped, disabled) == ("inactive", "disabled")
+
+
+def test_it_runs_again_after_a_removal_that_failed(changing: Machine) -> None:
+    prerm = "/var/lib/dpkg/info/epoll-watchdog.prerm"
+    changing.run("sed", "-i.before", "$a exit 1", prerm)
+    removal = dpkg(changing, "--remove", "epoll-watchdog", check=False)
+    states = [changing.show(unit, "ActiveState") for unit in (DAEMON, SOCKET)]
+    changing.run("mv", f"{prerm}.before", prerm)
+    assert removal.returncode != 0
+    assert states == ["active", "active"]
 
 
 def test_removed_it_runs_no_more_and_keeps_what_is_its_administrators(changing: Machine) -> None:
@@ -71,6 +80,7 @@ def test_removed_it_runs_no_more_and_keeps_what_is_its_administrators(changing: 
 
 def test_purged_nothing_of_it_is_left_and_a_bad_config_of_old_keeps_it_from_starting(changing: Machine) -> None:
     changing.write_file("/etc/epoll-watchdog/conf.d/more.toml", "")
+    changing.run("rm", "-r", "/usr/lib/epoll-watchdog/lib")  # half removed: no reason to keep the rest
     purge = dpkg(changing, "--purge", "epoll-watchdog")
     left = leftovers(changing)
     assert left == [], purge.stderr
@@ -83,5 +93,5 @@ def test_purged_nothing_of_it_is_left_and_a_bad_config_of_old_keeps_it_from_star
     assert "epoll-watchdog does not run" in install.stderr
 
     changing.write_file(CONFIG, "")
-    dpkg(changing, "--install", newer_package())
+    changing.run("/var/lib/dpkg/info/epoll-watchdog.postinst", "configure", version(changing))  # as at an upgrade
     assert changing.show(DAEMON, "ActiveState") == "active"

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
+
 from tests.servers import until
 from tests.systemd.installed import DAEMON, HELPER, SOCKET
 from tests.systemd.machine import Machine
 
 CONFIG = "/etc/epoll-watchdog/config.toml"
 SYS_PTRACE, DAC_READ_SEARCH = 1 << 19, 1 << 2
+READ_AGAIN = "MESSAGE_ID=780e63eb5200466db75a3692130fb28e"
+WEBHOOK = '[channel.ops]\ntype = "webhook"\nurl = {}\n'
 HOSTILE = {"PYTHONPATH": "/tmp/hostile", "PYTHONHOME": "/nowhere", "PYTHONSTARTUP": "/tmp/hostile/json.py"}
 
 
@@ -126,6 +130,33 @@ def test_a_reload_with_a_bad_config_fails_and_changes_nothing(installed: Machine
     assert f"{CONFIG}: tripwire" in journal(installed, DAEMON)
     assert installed.show(DAEMON, "MainPID") == pid
     installed.systemctl("reload", DAEMON)
+
+
+@pytest.mark.parametrize("place", ["/etc/epoll-watchdog/root's", "/root/secret"])
+def test_a_reload_fails_where_only_root_could_read_a_secret(installed: Machine, place: str) -> None:
+    installed.write_file(place, "http://127.0.0.1:1/", 0o600 if place.startswith("/etc") else 0o644)
+    with config(installed, WEBHOOK.format(f'{{ file = "{place}" }}')):
+        as_root = installed.run("epoll-watchdog", "check-config", check=False)
+        reload = installed.run("systemctl", "reload", DAEMON, check=False)
+    installed.run("rm", place)
+    assert (as_root.returncode, reload.returncode != 0) == (0, True)
+    assert f"{place}: Permission denied" in journal(installed, DAEMON)
+
+
+def test_a_reload_works_with_a_credential_and_without_procps(installed: Machine) -> None:
+    credential = "/etc/epoll-watchdog/credentials/hook-url"
+    installed.write_file(credential, "http://127.0.0.1:1/", 0o600)
+    with config(installed, WEBHOOK.format('{ credential = "hook-url" }')):
+        installed.systemctl("restart", DAEMON)
+        installed.run("mv", "/bin/kill", "/bin/kill.away")
+        reload = installed.run("systemctl", "reload", DAEMON, check=False)
+        installed.run("mv", "/bin/kill.away", "/bin/kill")
+        invocation = f"_SYSTEMD_INVOCATION_ID={installed.show(DAEMON, 'InvocationID')}"
+        found = ("journalctl", "--quiet", "--output=cat", READ_AGAIN, invocation)
+        until(lambda: bool(installed.run(*found, check=False).stdout), 5, f"the new configuration {reload.stderr}")
+    installed.run("rm", credential)
+    installed.systemctl("restart", DAEMON)
+    assert (reload.returncode, reload.stderr) == (0, "")
 
 
 def test_a_start_with_a_bad_config_fails_for_good(installed: Machine) -> None:

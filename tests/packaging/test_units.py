@@ -22,3 +22,10 @@ def test_systemd_understands_every_line(installed: Machine) -> None:
     done = installed.run("systemd-analyze", "verify", *UNITS, check=False)
     ours = [line for line in done.stderr.splitlines() if "epoll-watchdog" in line]
     assert (done.returncode, ours) == (0, [])
+
+
+@pytest.mark.parametrize("unit", UNITS[:2])
+def test_a_command_that_the_kernel_ends_for_lack_of_memory_does_not_take_the_unit_with_it(
+    installed: Machine, unit: str
+) -> None:
+    assert (installed.show(unit, "OOMScoreAdjust"), installed.show(unit, "OOMPolicy")) == ("-900", "continue")

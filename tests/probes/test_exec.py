@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.probes.asking import ask, until
+from tests.spared import spared
 from watchdog import probes, target
 from watchdog.model import Epoch, Kind, Observation, Plane, Strength
 from watchdog.probes import command
@@ -123,6 +124,25 @@ async def test_signals_are_as_a_shell_would_leave_them(kind: str) -> None:
     signals = int(re.findall(r"[0-9a-f]{16}", found.reason)[0], 16)
     # 32 and 33 are the C library's own: its posix_spawn() leaves them ignored, as make's children have them.
     assert signals & ~(1 << 31 | 1 << 32) == 0
+
+
+RUN = """
+import asyncio
+from watchdog.probes import command
+from watchdog.probes.deadline import Deadline
+
+async def main():
+    deadline = Deadline(asyncio.get_running_loop().time() + 10)
+    argv = ("/bin/sh", "-c", "read score </proc/self/oom_score_adj; echo $score; exit 2")
+    print((await command.probe(command.Settings(command=argv), None, deadline)).reason)
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.parametrize(("ours", "its"), [(-900, 0), (0, 0), (200, 200)])
+def test_where_memory_runs_out_it_is_not_spared_as_the_daemon_is(ours: int, its: int) -> None:
+    assert spared(ours, RUN) == f'exit code 2 ("{its}")\n'
 
 
 # --- how it ends ------------------------------------------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """`epoll-watchdog check-config`: everything that is wrong with a configuration, or what it guards and how.
 
 It checks as the daemon does, but for secrets that only the daemon's unit is given (credentials, environment): here they
-are warnings.
+are warnings. Before a reload the unit itself runs it, with all that the daemon has but its credentials.
 """
 
 from __future__ import annotations
@@ -22,8 +22,13 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), default=DEFAULT_FILE)
 @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
+@click.option(
+    "--without-credentials",
+    is_flag=True,
+    help="Look at no credential, and at every other secret as the daemon does; the unit does so before a reload.",
+)
 @click.option("--schema", "as_schema", is_flag=True, help="Print the JSON schema of the file, and check nothing.")
-def command(file: Path, as_json: bool, as_schema: bool) -> None:
+def command(file: Path, as_json: bool, without_credentials: bool, as_schema: bool) -> None:
     """Check a configuration, and touch nothing.
 
     FILE is /etc/epoll-watchdog/config.toml unless told; the conf.d/*.toml beside it belong to it. Every error is
@@ -52,7 +57,7 @@ def command(file: Path, as_json: bool, as_schema: bool) -> None:
     from watchdog.config.secrets import Secrets
 
     try:
-        config = check(file, Secrets.TRY)
+        config = check(file, Secrets.BESIDE if without_credentials else Secrets.TRY)
     except ConfigInvalid as invalid:
         click.echo(_errors_as_json(invalid.errors) if as_json else _errors(invalid.errors), err=not as_json)
         raise SystemExit(1) from None

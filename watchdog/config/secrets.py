@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from watchdog.config.found import Place
+from watchdog.config.found import Place, quoted
 from watchdog.secret import SecretUnreadable, reveal
 from watchdog.settings import Secret
 
@@ -20,6 +20,7 @@ class Secrets(enum.StrEnum):
     """How hard a check looks at a secret."""
 
     READ = "read"  # the daemon: a secret that cannot be read is an error
+    BESIDE = "beside"  # beside the daemon, before a reload: systemd passes credentials to nobody but the daemon itself
     TRY = "try"  # a person at a terminal: what only the daemon's unit is given is a warning
     SKIP = "skip"  # the helper: it needs none, and has neither the daemon's credentials nor its environment
 
@@ -67,6 +68,9 @@ def _given_to_units(secret: Secret) -> bool:
 
 
 def _read(secret: Secret, place: Place, how: Secrets) -> None:
+    if how is Secrets.BESIDE and secret.credential is not None:
+        place.warn(f"the credential {quoted(secret.credential)} was not looked at")
+        return
     try:
         reveal(secret)
     except SecretUnreadable as error:

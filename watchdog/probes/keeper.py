@@ -19,6 +19,7 @@ import sys
 PR_SET_CHILD_SUBREAPER = 36
 SIGKILL, SIGPIPE, SIGXFSZ = 9, 13, 25
 ASKER = 0
+SCORE = "/proc/self/oom_score_adj"
 KEPT = 4096  # bytes of output that are told
 MOST = 1 << 20  # bytes of output; a command that writes more is ended
 PASSES = 1000  # over the processes that are left; what is there after so many forks faster than it is killed
@@ -52,6 +53,7 @@ def become(command: list[str], into: int) -> None:
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(into, 1)
         os.dup2(into, 2)
+        be_spared_no_more()
         for ignored_by_python in (SIGPIPE, SIGXFSZ):
             libc.signal(ignored_by_python, None)
         os.execv(command[0], command)
@@ -59,6 +61,21 @@ def become(command: list[str], into: int) -> None:
         os.write(into, f"{command[0]}: {error.strerror}".encode(errors="surrogateescape"))
     finally:
         os._exit(127)
+
+
+def be_spared_no_more() -> None:
+    """Where memory runs out, the command is to end before the daemon, whose protection (OOMScoreAdjust=) it inherited.
+
+    To give that up takes no right. proc_pid_oom_score_adj(5).
+    """
+    try:
+        with open(SCORE) as file:
+            score = int(file.read())
+        if score < 0:
+            with open(SCORE, "w") as file:
+                file.write("0")
+    except OSError:  # it runs all the same
+        pass
 
 
 def watch(child: int, output: int) -> bytes:
