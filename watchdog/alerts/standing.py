@@ -3,7 +3,8 @@
 Rules of this file. What was told is kept in the store, so a restart of the daemon neither lets an alert lapse nor
 shortens it; and in memory, so a full disk does not either. One alert a service: of two incidents the later one counts,
 and a late letter of the earlier one is not told. A letter that failed is the courier's to try again; what stands is
-told again at its next turn. Nothing here raises.
+told again at its next turn. What was healed, with nobody left to tell it, is told no more, and lapses. Nothing here
+raises.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ class Ledger(Protocol):
     """Where it is kept what stands: the store. Each may raise."""
 
     async def standing(self, channel: str) -> Sequence[Stood]:
-        """What the channel knows."""
+        """What the channel knows, without incidents that ended and whose end will never be told."""
 
     async def stands(self, stood: Stood) -> None:
         """The channel knows this now."""
@@ -68,6 +69,7 @@ class Kept:
     guarded: Callable[[str], bool]
     clock: Callable[[], float] = time.time
     _known: dict[str, Stood] = field(default_factory=dict)
+    _unwritten: set[str] = field(default_factory=set)  # services of which the ledger does not know what is known here
     _read: bool = False
     _told_at: float | None = None  # of the loop's clock
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -84,7 +86,7 @@ class Kept:
             if isinstance(result, Delivered):
                 self._known[letter.service] = stood
         if isinstance(result, Delivered):
-            await self._attempt(self.ledger.stands(stood))
+            await self._write(stood)
             self._changed.set()
         return result
 
@@ -125,11 +127,50 @@ class Kept:
 
     async def _let_go(self) -> None:
         now = self.clock()
-        for service, stood in list(self._known.items()):
+        for stood in list(self._known.values()):
             end = self.channel.ends(stood)
             if end is not None and now > end + LINGERS:
-                del self._known[service]
-                await self._attempt(self.ledger.ended(stood))
+                await self._forget(stood)
+        for stood in await self._healed_untold():
+            await self._forget(stood)
+
+    async def _healed_untold(self) -> list[Stood]:
+        """What was told as open, while its end waits for nobody: it was given up, or there was no room for it.
+
+        Only the ledger knows, so what it could not be told of is told to it first; where it can't tell, all stands on.
+        """
+        for service in list(self._unwritten):
+            await self._write(self._known[service])
+        known = {
+            service: stood
+            for service, stood in self._known.items()
+            if service not in self._unwritten and self.channel.ends(stood) is None
+        }
+        if not known:
+            return []
+        try:
+            standing = await self.ledger.standing(self.name)
+        except Exception as error:
+            log.debug("channel %s: what stands can't be read: %s", self.name, error)
+            return []
+        incidents = {stood.letter.incident for stood in standing}
+        return [
+            stood
+            for service, stood in known.items()
+            if stood.letter.incident not in incidents and self._known.get(service) is stood  # not told of since
+        ]
+
+    async def _forget(self, stood: Stood) -> None:
+        service = stood.letter.service
+        if self._known.get(service) is stood:
+            del self._known[service]
+            self._unwritten.discard(service)
+            await self._attempt(self.ledger.ended(stood))
+
+    async def _write(self, stood: Stood) -> None:
+        self._unwritten.add(stood.letter.service)
+        if await self._attempt(self.ledger.stands(stood)) and self._known.get(stood.letter.service) is stood:
+            self._unwritten.discard(stood.letter.service)
 
     async def _recall(self) -> None:
         """What stood before this daemon began; where the store can't tell, it is asked again."""
@@ -143,12 +184,14 @@ class Kept:
         self._read = True
         self._known = {stood.letter.service: stood for stood in standing} | self._known
 
-    async def _attempt(self, work: Awaitable[None]) -> None:
-        """The store tells of its own troubles; memory goes on without it."""
+    async def _attempt(self, work: Awaitable[None]) -> bool:
+        """Whether it went well. The store tells of its own troubles; memory goes on without it."""
         try:
             await work
         except Exception as error:
             log.debug("channel %s: what stands can't be written: %s", self.name, error)
+            return False
+        return True
 
 
 def advanced(known: Stood | None, letter: Letter, now: float) -> Stood | None:
