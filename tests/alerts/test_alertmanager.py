@@ -333,10 +333,23 @@ async def test_what_the_full_disk_knew_not_of_is_told_again_until_it_is_known_th
 async def test_a_late_word_of_an_earlier_incident_does_not_end_the_present_one(store: Store) -> None:
     async with receiver() as place, kept(store, place.url) as channel:
         await channel.send(told(id=9, incident="second"))
-        assert await channel.send(told(id=8, incident="first", kind="resolved")) == Delivered()
+        late = told(id=8, incident="first", kind="resolved", created=time.time() - 60)
+        assert await channel.send(late) == Delivered()
         await channel.send(told(id=10, incident="second", kind="verdict"))
     assert [each["annotations"]["incident"] for each in posted(place)][-2:] == ["second", "second"]
     assert "first" not in {each["annotations"]["incident"] for each in posted(place)}
+
+
+async def test_a_new_incident_is_told_though_its_letter_got_a_lower_id(store: Store) -> None:
+    async with receiver() as place, kept(store, place.url) as channel:
+        await channel.send(told(id=5, incident="first"))
+        await channel.send(told(id=1, incident="second"))  # SQLite gave the ids anew
+    assert "second" in {each["annotations"]["incident"] for each in posted(place)}
+
+
+def test_what_a_clock_that_was_ahead_dated_keeps_no_new_incident_back() -> None:
+    known = Stood(letter=letter(incident="first", created=9000.0), began=1.0, first=1.0)
+    assert advanced(known, letter(incident="second", created=500.0), 501.0) is not None
 
 
 async def test_a_courier_has_it_told_again_and_ends_with_it(store: Store) -> None:
