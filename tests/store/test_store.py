@@ -431,7 +431,7 @@ async def test_a_cancellation_that_comes_with_the_answer_is_not_lost(store: Stor
     await store.load("web")
     asking = asyncio.create_task(store.load("web"))
     await asyncio.sleep(0)
-    clock.sleep(0.2)  # the loop stands still, and the thread answers meanwhile
+    clock.sleep(0.2)  # noqa: ASYNC251 - the loop stands still, and the thread answers meanwhile
     await asyncio.sleep(0)  # the answer is there, and who asked has not run yet
     asking.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -56,7 +56,7 @@ def test_a_unit_is_known_wherever_its_systemd_has_its_root(machine: Machine) -> 
     """As where a container shares the cgroup namespace of its host: PID 1 is in /…/payload/init.scope."""
     unit = machine.add_unit("rooted.service", SLEEPER, start=True)
     main = machine.show(unit, "MainPID")
-    inside = ["nsenter", f"--target={machine.leader}", "--mount", "--pid", "--", PYTHON, "-c", ASK, unit, main]
+    inside = ["nsenter", f"--target={machine.leader}", "--mount", "--pid", "--", str(PYTHON), "-c", ASK, unit, main]
     done = subprocess.run(inside, env={"PYTHONPATH": str(REPOSITORY)}, capture_output=True, text=True, check=True)
     machine.systemctl("stop", unit)
     assert done.stdout.strip() == main
