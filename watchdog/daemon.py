@@ -305,7 +305,7 @@ class Daemon:
                 log.warning("%s was changed: that takes a restart of the daemon", key)
         try:
             await self._server.reconfigure(config.web)
-        except TlsUnusable as error:  # it was sound a moment ago, when the config was checked
+        except (TlsUnusable, OSError) as error:  # it was sound a moment ago, when the config was checked
             log.error("the web server goes on with its former certificate: %s", error)
         secret.forget()
         await probes.close()  # the files behind its settings may have changed

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import ssl
 import threading
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from pathlib import Path
 
 import aiohttp
@@ -18,10 +19,11 @@ from hypothesis import strategies as st
 
 from tests.web.certified import PASSWORD, USER, USERS, certified, written
 from tests.web.test_web import Daemon
-from watchdog.config.web import IF_GIVEN, REQUIRED, Pem, Rate, Web
+from watchdog.config.web import IF_GIVEN, REQUIRED, Pem, Rate, Tls, Web, context
 from watchdog.web import auth
+from watchdog.web import server as web_server
 from watchdog.web.auth import Known, Passwords, credentials
-from watchdog.web.server import Server, serve
+from watchdog.web.server import CONNECTIONS, Server, serve
 
 EVIDENCE = "/api/v1/incidents/01J/evidence"
 RIGHT = aiohttp.encode_basic_auth(USER, PASSWORD)
@@ -273,6 +275,101 @@ async def test_a_broken_renewal_leaves_the_old_certificate(
                 await asyncio.sleep(0.02)
         assert await status(server, tls=trusting(authority)) == 200
     assert caplog.text.count("the old one stays") == 1
+
+
+async def test_a_renewal_that_cannot_be_read_yet_is_tried_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = trustme.CA(), trustme.CA()
+    async with serving(Web(tls=certified(old, tmp_path)), looks=0.02) as server:
+        broken = iter([OSError(errno.EMFILE, "Too many open files")])
+        monkeypatch.setattr(web_server, "context", lambda tls: _context_unless(broken, tls))
+        written(new, tmp_path)
+        await until_trusted(server, new)
+    assert "cannot be read yet: Too many open files" in caplog.text
+
+
+async def test_what_is_written_while_it_is_read_is_seen_at_the_next_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = trustme.CA(), trustme.CA()
+    renewals = iter([new])
+
+    def slow(tls: Tls) -> ssl.SSLContext:
+        made = context(tls)
+        for authority in renewals:
+            written(authority, tmp_path)
+        return made
+
+    monkeypatch.setattr(web_server, "context", slow)
+    async with serving(Web(tls=certified(old, tmp_path)), looks=0.02) as server:
+        await until_trusted(server, new)
+
+
+def _context_unless(faults: Iterator[OSError], tls: Tls) -> ssl.SSLContext:
+    for fault in faults:
+        raise fault
+    return context(tls)
+
+
+async def until_trusted(server: Server, authority: trustme.CA) -> None:
+    """Wait until the server shows a certificate of this authority."""
+    async with asyncio.timeout(20):
+        while True:
+            try:
+                assert await status(server, tls=trusting(authority)) == 200
+                return
+            except aiohttp.ClientConnectorCertificateError:
+                await asyncio.sleep(0.02)
+
+
+# --- who asks for nothing ---------------------------------------------------------------------------------------------
+
+
+async def test_a_crowd_without_a_handshake_is_bounded_shown_out_and_shuts_out_nobody_elsewhere(
+    authority: trustme.CA, tmp_path: Path
+) -> None:
+    listen = [TCP, f"unix:{tmp_path}/web"]
+    async with (
+        listening(Web(tls=certified(authority, tmp_path)), listen, header=1.0) as server,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        host, _, port = server.addresses[0].rpartition(":")
+        crowd = []
+        for _ in range(CONNECTIONS + 1):
+            reader, writer = await asyncio.open_connection(host, int(port))
+            stack.callback(writer.close)
+            crowd.append(reader)
+        assert await asyncio.wait_for(crowd[-1].read(), 0.5) == b""
+        assert not any(reader.at_eof() for reader in crowd[:-1])
+        connector = aiohttp.UnixConnector(f"{tmp_path}/web")
+        async with aiohttp.ClientSession(connector=connector) as client, client.get("http://x/-/healthy") as answer:
+            assert answer.status == 200
+        ended = await asyncio.wait_for(asyncio.gather(*(reader.read() for reader in crowd)), 5)
+        assert ended == [b""] * len(crowd)
+        assert await status(server, tls=trusting(authority)) == 200
+
+
+async def test_who_is_slow_with_a_first_header_is_shown_out_and_who_has_asked_is_not() -> None:
+    async with listening(Web(), TCP, header=0.3) as server, aiohttp.ClientSession() as client:
+        assert (await client.get(f"{server.url}/-/healthy")).status == 200
+        host, _, port = server.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(b"GET /-/healthy HTTP/1.1\r\nHost: x\r\n")
+        with contextlib.suppress(ConnectionResetError):
+            assert await asyncio.wait_for(reader.read(), 5) == b""
+        writer.close()
+        assert [door.connected() for door in server._doors] == [1]
+
+
+@contextlib.asynccontextmanager
+async def listening(web: Web, listen: str | Sequence[str], header: float) -> AsyncIterator[Server]:
+    """A server that waits that long for a first header."""
+    server = await serve(Daemon(), listen, web, header=header)
+    try:
+        yield server
+    finally:
+        await server.close()
 
 
 # --- the rest ---------------------------------------------------------------------------------------------------------
