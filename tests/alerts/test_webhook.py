@@ -168,7 +168,10 @@ async def test_retry_after_as_a_date_is_handed_on() -> None:
     assert result.after == pytest.approx(60, abs=5)
 
 
-@pytest.mark.parametrize("value", ["soon", "-5", "99999999999999", "Sat, 99 Foo 2020", ""])
+ENDLESS = f"Fri, 01 Jan {'9' * 20} 00:00:00 GMT"
+
+
+@pytest.mark.parametrize("value", ["soon", "-5", "99999999999999", "Sat, 99 Foo 2020", ENDLESS, ""])
 async def test_a_senseless_retry_after_is_left_out(value: str) -> None:
     assert await send_once(answer(429, f"Retry-After: {value}")) == Failed(retry=True, error="answered 429")
 

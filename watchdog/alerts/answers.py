@@ -29,7 +29,7 @@ def seconds(retry_after: str) -> float | None:
         return float(retry_after)
     try:
         at = parsedate_to_datetime(retry_after)
-    except ValueError:
+    except (ValueError, OverflowError):  # no date, or one of a year without end
         return None
     if at.tzinfo is None:  # RFC 5322 writes "-0000" for it
         at = at.replace(tzinfo=UTC)
