@@ -19,12 +19,13 @@ from hypothesis import strategies as st
 
 from tests.alerts.am import alertmanager
 from tests.alerts.letters import letter
-from tests.alerts.receiver import Receiver, answer, receiver
+from tests.alerts.receiver import HANG, Receiver, answer, receiver
 from tests.prometheus.server import RULES
 from tests.store.make import sick
-from watchdog.alerts import alert
-from watchdog.alerts.alertmanager import MISSED, Alertmanager, Settings
+from watchdog.alerts import alert, answers
+from watchdog.alerts.alertmanager import LAST_WAIT, MISSED, Alertmanager, Settings
 from watchdog.alerts.delivery import Courier, Delivered, Failed
+from watchdog.alerts.outgoing import Answer
 from watchdog.alerts.standing import LINGERS, Kept, advanced
 from watchdog.clock import Clock
 from watchdog.model import State
@@ -383,6 +384,51 @@ async def test_where_no_replica_takes_it_the_courier_hears_of_each(store: Store)
         result = await channel.send(told())
     assert result == Failed(retry=True, error="urls[0]: answered 503; urls[1]: answered 400")
     assert await store.standing("ops") == []
+
+
+async def test_a_replica_that_is_slow_keeps_no_letter_waiting_and_is_told_in_order(store: Store) -> None:
+    async with (
+        receiver(HANG) as slow,
+        receiver() as quick,
+        kept(store, slow.url, quick.url, interval=30.0, timeout=2.0) as channel,
+    ):
+        began = asyncio.get_running_loop().time()
+        assert await channel.send(told()) == Delivered()
+        assert await channel.send(told(kind="verdict", severity="info", key="8")) == Delivered()
+        assert asyncio.get_running_loop().time() - began < 1.5
+        await slow.received(1)
+        assert [each["annotations"]["event"] for each in posted(slow)] == ["opened"]
+        assert slow.ended == 0  # nobody took its request away
+        await slow.received(2)
+        assert slow.requests[1].at - slow.requests[0].at > 1.5  # only once the first was over
+    assert [each["annotations"]["event"] for each in posted(slow)] == ["opened", "verdict"]
+
+
+async def test_closing_gives_what_is_under_way_a_moment_and_no_more() -> None:
+    async with receiver(HANG) as slow, receiver() as quick:
+        channel = Alertmanager(Settings(urls=(slow.url, quick.url), timeout=60.0))
+        assert await channel.send(told()) == Delivered()
+        async with asyncio.timeout(LAST_WAIT + 5.0):
+            await channel.close()
+        await slow.all_ended()
+    assert not [each for each in asyncio.all_tasks() if "_in_turn" in repr(each)]
+
+
+async def test_a_fault_of_ours_with_one_replica_is_none_with_the_other(
+    store: Store, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    right = answers.result
+
+    def faulty(got: Answer) -> Delivered | Failed:
+        if got.status == 418:
+            raise RuntimeError("of ours")
+        return right(got)
+
+    monkeypatch.setattr(answers, "result", faulty)
+    async with receiver(answer(418)) as odd, receiver(answer(503)) as other, kept(store, odd.url, other.url) as channel:
+        result = await channel.send(told())
+    assert result == Failed(retry=True, error="urls[0]: a fault of ours: RuntimeError; urls[1]: answered 503")
+    assert "a fault of ours" in caplog.text
 
 
 @pytest.mark.parametrize(

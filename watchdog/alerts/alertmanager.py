@@ -4,7 +4,8 @@ Rules of this file. Alertmanager forgets an alert that it is not told again by i
 again at each `interval`, with an end a few of them ahead (`standing.py` sees to it): a watchdog that dies lets its
 alerts lapse. One that is over is told of until its end has come, and that is at least `firing_at_least` after it was
 first told: what is healed within Alertmanager's `group_wait` would else reach nobody. The replicas of a cluster share
-what was notified, and not the alerts; so each URL is told everything, and one that took it is enough.
+what was notified, and not the alerts; so each URL is told everything, and one that took it is enough. One that is slow
+keeps nobody waiting: its request goes on, and what comes later waits for it, so that no old news overtakes what is new.
 
 The URLs and headers are credentials (`outgoing.py`). What is known by which labels: `alert.py`.
 github.com/prometheus/alertmanager: api/v2/openapi.yaml, postableAlerts; types.go, Alert.Merge.
@@ -37,6 +38,7 @@ log = logging.getLogger(__name__)
 URL = "http://alertmanager.example.org:9093"
 PATH = "/api/v2/alerts"
 MISSED = 4  # intervals without a word after which an alert ends
+LAST_WAIT = 1.0  # s that requests under way are left at the close
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +76,8 @@ class Alertmanager:
         self._sender = Sender(settings.timeout, settings.ca_file, settings.proxy)
         self._host = socket.gethostname()
         self._failing: set[int] = set()  # of the URLs
+        self._turns = [asyncio.Lock() for _ in settings.urls]
+        self._under_way: set[asyncio.Task[Delivered | Failed]] = set()
 
     async def send(self, letter: Letter) -> Delivered | Failed:
         """One letter on its own: it fires for as long as any alert does at least."""
@@ -82,16 +86,22 @@ class Alertmanager:
         return await self.tell([Stood(letter=letter, began=alert.began(letter), first=self._clock())])
 
     async def tell(self, standing: Sequence[Stood]) -> Delivered | Failed:
-        """Every URL is told; one that took it is enough."""
+        """Every URL is told; the first that took it is enough, and the others are told on."""
         alerts = [each for stood in standing for each in self.alerts(stood)]
         if not alerts:
             return Delivered()
         content = json.dumps(alerts, ensure_ascii=False).encode()
-        count = range(len(self._settings.urls))
-        results = await asyncio.gather(*(self._post(index, content) for index in count))
-        for index, result in enumerate(results):
-            self._note(standing[0].letter.channel, index, result)
-        return _of_all(results)
+        channel = standing[0].letter.channel
+        tasks = [asyncio.create_task(self._in_turn(channel, index, content)) for index in range(len(self._turns))]
+        for task in tasks:
+            self._under_way.add(task)
+            task.add_done_callback(self._under_way.discard)
+        waiting = set(tasks)
+        while waiting:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            if any(isinstance(task.result(), Delivered) for task in done):
+                return Delivered()
+        return _of_all([task.result() for task in tasks])
 
     def ends(self, stood: Stood) -> float | None:
         """The end of its last alert."""
@@ -100,7 +110,13 @@ class Alertmanager:
         return max(stood.letter.created, (stood.critical or stood.first) + self._settings.firing_at_least)
 
     async def close(self) -> None:
-        """Close the session."""
+        """Close the session; what is under way is given a moment."""
+        if self._under_way:
+            _, late = await asyncio.wait(self._under_way, timeout=LAST_WAIT)
+            for task in late:
+                task.cancel()
+            if late:
+                await asyncio.wait(late)
         await self._sender.close()
 
     def alerts(self, stood: Stood) -> list[dict[str, Any]]:
@@ -126,6 +142,24 @@ class Alertmanager:
         if letter.kind == TEST:
             return least
         return max(least, letter.created if alert.is_resolved(letter) else self._clock() + MISSED * self.interval)
+
+    async def _in_turn(self, channel: str, index: int, content: bytes) -> Delivered | Failed:
+        """Tell one URL, once it has answered what it was told before. Raises nothing but CancelledError."""
+        turn = self._turns[index]
+        try:
+            async with asyncio.timeout(2 * self._settings.timeout):  # for one that hangs, and a little more
+                await turn.acquire()
+        except TimeoutError:  # it will be told at the next interval
+            return Failed(retry=True, error="it has not answered yet what it was told before")
+        try:
+            result = await self._post(index, content)
+        except Exception as error:  # one URL's is none of the others'
+            log.exception("channel %s: a fault of ours", channel)
+            result = Failed(retry=True, error=f"a fault of ours: {type(error).__name__}")
+        finally:
+            turn.release()
+        self._note(channel, index, result)
+        return result
 
     async def _post(self, index: int, content: bytes) -> Delivered | Failed:
         settings = self._settings

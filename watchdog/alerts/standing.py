@@ -199,8 +199,8 @@ def advanced(known: Stood | None, letter: Letter, now: float) -> Stood | None:
     if not letter.incident:
         return None
     if known is None or known.letter.incident != letter.incident:
-        # By when it was written, and not by the ids, which SQLite gives anew once the highest are deleted. What is known
-        # may be of a clock that was ahead, and then shows nothing.
+        # By when it was written, not by the ids: SQLite gives them anew once the highest are deleted. What is known may
+        # be of a clock that was ahead, and then shows nothing.
         if known is not None and letter.created < known.letter.created <= now:
             return None
         known = Stood(letter=letter, began=alert.began(letter), first=now)
