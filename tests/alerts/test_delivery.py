@@ -304,6 +304,18 @@ async def test_what_waits_for_the_rate_goes_by_severity(store: Store) -> None:
     assert requests[2].json["severity"] == "critical"
 
 
+async def test_what_waits_behind_a_lesser_letter_of_its_incident_counts_with_it_and_its_severity_is_told(
+    store: Store,
+) -> None:
+    quiet = numbered(4, severity="info")
+    worst = [fresh(incident="worst", severity=word) for word in ("info", "critical", "info")]
+    await post(store, *quiet, *worst)
+    async with receiver() as place, running(store, place, settings=SLOW):
+        requests = await place.received(3)
+    told = requests[2].json
+    assert (told["incident"], told["severity"], told["merged"]) == ("worst", "critical", 2)
+
+
 async def test_the_rate_counts_what_the_last_daemon_sent(store: Store) -> None:
     slow = {"rate_limit": Rate(burst=2, interval=60.0)}
     await post(store, *[fresh() for _ in range(3)])

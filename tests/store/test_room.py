@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.store.make import OPENED, RESOLVED, Time, about, leaving, letter, sick
-from watchdog.model import State
+from watchdog.model import Severity, State
 from watchdog.store import Keep, Letter, Squeezed, Store, outbox, room, schema
 
 INCIDENTS = ("", "a", "b", "c", "d")  # "" is none, as that of a pause
@@ -142,6 +142,40 @@ def test_a_letter_that_stands_for_others_waits_as_long_as_the_first_of_them() ->
         assert (head.key, head.merged, head.attempts, head.not_before) == ("k2", 2, 1, 1e9 + 50)
 
 
+SEVERITIES, BEFORE_ITS_END = st.sampled_from(list(Severity)), st.sampled_from(["opened", "nudged", "escalated"])
+STORY = st.builds(  # of one incident, which ends at most once
+    lambda letters, end: [*letters, *([("resolved", end)] if end is not None else [])],
+    st.lists(st.tuples(BEFORE_ITS_END, SEVERITIES), min_size=1),
+    st.none() | SEVERITIES,
+)
+
+
+@given(STORY)
+def test_a_letter_that_stands_for_others_is_as_severe_as_the_worst_but_an_end_is_no_worse_than_it_is(
+    story: list[tuple[str, Severity]],
+) -> None:
+    letters = [letter(n, key=f"k{n}", kind=kind, severity=str(word)) for n, (kind, word) in enumerate(story)]
+    kind, last = story[-1]
+    expected = last if kind == "resolved" else max((word for _, word in story), key=lambda word: word.rank)
+    with contextlib.closing(sqlite3.connect(":memory:", isolation_level=None)) as db:
+        schema.migrate(db)
+        outbox.write_letters(db, letters, (), 1e9)
+        assert room.gravest_waiting(db, "ops") == {("i", "web"): expected}
+        room.merge(db, "ops", "i", "web")
+        head = outbox.head(db, "ops", "i", "web")
+    assert head is not None
+    assert (head.kind, head.severity) == (kind, expected)
+
+
+@given(STORY)
+def test_in_memory_it_is_so_too(story: list[tuple[str, Severity]]) -> None:
+    kind, last = story[-1]
+    expected = last if kind == "resolved" else max((word for _, word in story), key=lambda word: word.rank)
+    letters = [letter(n, kind=kind, severity=str(word)) for n, (kind, word) in enumerate(story)]
+    [kept], _, _ = room.squeezed(letters, 1)
+    assert (kept.kind, kept.severity) == (kind, expected)
+
+
 async def test_a_commit_beyond_the_bound_merges_what_is_over_and_tells_of_it(tmp_path: Path, time: Time) -> None:
     store = Store(tmp_path, time.clock, deadline=30, keep=Keep(letters=4))
     heard: list[Squeezed] = []
@@ -153,3 +187,9 @@ async def test_a_commit_beyond_the_bound_merges_what_is_over_and_tells_of_it(tmp
     await store.close()
     assert heard == [Squeezed("ops", 3, 0)]
     assert left == [(3, 3), (4, 0)]
+
+
+async def test_a_disk_that_cannot_be_read_keeps_no_letter_in_memory_from_leaving(tmp_path: Path, time: Time) -> None:
+    store = Store(tmp_path / "absent", time.clock, deadline=30)
+    assert await store.gravest("ops") == {}
+    await store.close()

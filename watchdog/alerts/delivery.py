@@ -17,7 +17,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn, Protocol, runtime_checkable
 
@@ -114,6 +114,9 @@ class Outbox(Protocol):
     async def merged(self, letter: Letter) -> Letter:
         """The newest letter of its incident that waits, which from now on stands for all of them."""
 
+    async def gravest(self, channel: str) -> Mapping[tuple[str, str], str]:
+        """Of each incident and service, how severe the letter would be that stood for all that waits."""
+
     async def delivered_since(self, channel: str, since: float) -> Sequence[float]:
         """When letters reached the channel, after that wall-clock time."""
 
@@ -177,7 +180,7 @@ class Courier:
         pace = self._pace = self._pace or await self._paced()
         limited = pace is not None and pace.limited
         if limited:
-            letters = sorted(letters, key=lambda letter: -Severity(letter.severity).rank)  # what can't wait goes first
+            letters = await self._worst_first(letters)
         waits: list[float] = []
         tried = held = False
         for letter in letters:
@@ -194,6 +197,15 @@ class Courier:
         if tried and len(letters) == BATCH:  # others may be due
             return 0.0
         return min(waits, default=None)  # 0 where a letter is done with: the next one of its incident is due
+
+    async def _worst_first(self, letters: Sequence[Letter]) -> Sequence[Letter]:
+        """By the worst that waits of each one's incident, for that is what it will tell of."""
+        gravest = await self.outbox.gravest(self.name)
+
+        def rank(letter: Letter) -> int:
+            return Severity(gravest.get((letter.incident, letter.service), letter.severity)).rank
+
+        return sorted(letters, key=rank, reverse=True)
 
     async def _paced(self) -> Pace | None:
         """What counts against the rate limit outlives the daemon."""

@@ -208,6 +208,15 @@ class Store:
             self.squeezed(Squeezed(letter.channel, gone, 0))
         return newest or letter
 
+    async def gravest(self, channel: str) -> dict[tuple[str, str], str]:
+        """Of each incident and service with letters in the database that wait, the severity of all of them in one;
+        nothing while it can't be read, for letters in memory leave without it.
+        """
+        try:
+            return await self._disk.read(lambda db: room.gravest_waiting(db, channel))
+        except StoreUnwritable:
+            return {}
+
     async def delivered_since(self, channel: str, since: float) -> list[float]:
         """When letters reached the channel, after that wall-clock time."""
         rows = await self._disk.read(
