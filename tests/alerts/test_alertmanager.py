@@ -450,16 +450,17 @@ def test_wrong_settings_are_refused_without_their_values(settings: dict[str, Any
 # --- what never changes -----------------------------------------------------------------------------------------------
 
 LETTERS = st.builds(
-    lambda kind, severity, verdict, text, worst: letter(
+    lambda kind, severity, verdict, text, worst, team: letter(
         kind=kind,
         severity=severity,
-        payload={"verdict": verdict, "text": text, "since": 5.0, "labels": {"team": "storage"}, "worst": worst},
+        payload={"verdict": verdict, "text": text, "since": 5.0, "worst": worst} | team,
     ),
     kind=st.sampled_from(["opened", "verdict", "nudged", "escalated", "reminder", "acknowledged", "resolved"]),
     severity=st.sampled_from(["info", "warning", "critical"]),
     verdict=st.sampled_from(["epoll_stall", "hung", "loop_blocked"]),
     text=st.text(max_size=20),
     worst=st.sampled_from([None, "info", "warning", "critical"]),
+    team=st.sampled_from([{}, {"labels": {}}, {"labels": {"team": "storage"}}, {"labels": {"team": "other"}}]),
 )
 
 

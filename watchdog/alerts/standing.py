@@ -204,6 +204,8 @@ def advanced(known: Stood | None, letter: Letter, now: float) -> Stood | None:
         if known is not None and letter.created < known.letter.created <= now:
             return None
         known = Stood(letter=letter, began=alert.began(letter), first=now)
+    else:  # labels that were edited since would make another alert of it
+        letter = replace(letter, payload=letter.payload | {"labels": known.letter.payload.get("labels", {})})
     critical = known.critical
     if critical is None and alert.is_critical(letter) and not alert.is_resolved(letter):
         critical = now
