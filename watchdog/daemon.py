@@ -230,7 +230,13 @@ class Daemon:
         def guarded(service: str) -> bool:
             return service in self._config.services and (not services or service in services)
 
-        return Kept(name=channel.name, channel=road, ledger=self._store, guarded=guarded)
+        return Kept(
+            name=channel.name,
+            channel=road,
+            ledger=self._store,
+            guarded=guarded,
+            notified=self._metrics.notified,
+        )
 
     def _ping(self) -> None:
         """Let the dead-man ping be that of the config."""

@@ -367,6 +367,19 @@ async def test_a_courier_has_it_told_again_and_ends_with_it(store: Store) -> Non
     assert not [each for each in asyncio.all_tasks() if "Kept.run" in repr(each)]
 
 
+async def test_each_attempt_to_tell_again_is_counted(store: Store) -> None:
+    heard: asyncio.Queue[tuple[str, bool]] = asyncio.Queue()
+    async with receiver() as place, kept(store, place.url, interval=0.05) as channel:
+        channel.notified = lambda *told: heard.put_nowait(told)
+        await channel.send(told())
+        async with asyncio.timeout(5):
+            assert await heard.get() == ("ops", True)
+            place.answers.append(answer(503))
+            while (attempt := await heard.get()) == ("ops", True):
+                pass
+    assert attempt == ("ops", False)
+
+
 async def test_a_full_disk_does_not_let_an_alert_lapse(tmp_path: Path) -> None:
     nowhere = Store(tmp_path / "absent", Clock())
     async with receiver() as place, kept(nowhere, place.url, interval=0.05) as channel:

@@ -61,12 +61,16 @@ class Ledger(Protocol):
 
 @dataclass(slots=True, kw_only=True)
 class Kept:
-    """The channel that a courier is given. `guarded`: whether a service is still one of the config's."""
+    """The channel that a courier is given. `guarded`: whether a service is still one of the config's.
+
+    `notified(channel, ok)` hears of every attempt to tell again; of a letter's the courier tells.
+    """
 
     name: str
     channel: Standing
     ledger: Ledger
     guarded: Callable[[str], bool]
+    notified: Callable[[str, bool], None] = lambda *_: None
     clock: Callable[[], float] = time.time
     _known: dict[str, Stood] = field(default_factory=dict)
     _unwritten: set[str] = field(default_factory=set)  # services of which the ledger does not know what is known here
@@ -121,9 +125,11 @@ class Kept:
             async with self._telling:
                 standing = [self._known[service] for service in services[start : start + AT_ONCE]]
                 try:
-                    await self.channel.tell(standing)
+                    took = isinstance(await self.channel.tell(standing), Delivered)
                 except Exception:  # a channel's fault is its own
                     log.exception("channel %s: a fault of ours", self.name)
+                    took = False
+            self.notified(self.name, took)
 
     async def _let_go(self) -> None:
         now = self.clock()
