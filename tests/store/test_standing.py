@@ -73,3 +73,16 @@ async def test_a_letter_says_how_bad_its_incident_was_so_far(store: Store) -> No
     await store.commit("web", State(), (RESOLVED,), None, [letter(), letter(incident="")])
     worst = [each.payload["worst"] for each in await leaving(store) if each.incident]
     assert worst == ["warning", "critical", "critical"]
+
+
+async def test_labels_that_are_edited_while_an_incident_lasts_do_not_change_it(store: Store) -> None:
+    first, edited = ({"labels": {"team": team}} for team in ("web", "other"))
+    await store.commit("web", STATE, (OPENED,), None, [letter(payload=first)])
+    await leaving(store)  # what was delivered is known all the same
+    await store.commit("web", STATE, (), None, [letter(payload=edited), letter(channel="pager", payload=edited)])
+    await store.commit("web", STATE, (), None, [letter(incident="", payload=edited)])
+    told = [*await leaving(store), *await leaving(store, "pager")]
+    await store.commit("web", sick("later"), (), None, [letter(incident="later", payload=edited)])
+    told += await leaving(store)
+    labels = [(each.incident, each.payload["labels"]["team"]) for each in told]
+    assert labels == [("i", "web"), ("", "other"), ("i", "web"), ("later", "other")]

@@ -20,6 +20,8 @@ from watchdog.recording import encode
 
 MONTH = 30 * 86400.0  # s
 DONE = 20  # remedies that a letter tells of, the last ones
+LABELS = "json_extract(payload, '$.labels')"
+DONE_WITH = f"payload = iif({LABELS} IS NULL, '{{}}', json_object('labels', json({LABELS})))"
 REMEDIES = (
     RecordKind.NUDGED,
     RecordKind.CAPTURED,
@@ -70,7 +72,7 @@ def write_letters(
             continue
         about = (letter.service, letter.incident)
         if about not in past:
-            past[about] = _past(db, *about, now)
+            past[about] = _past(db, *about, now) | _labels(db, letter)
         db.execute(
             "INSERT OR IGNORE INTO outbox (channel, incident, service, kind, severity, created, payload, key, merged)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -95,6 +97,18 @@ def _addressed(db: sqlite3.Connection, letter: Letter) -> bool:
         (letter.incident, letter.channel),
     )
     return found.fetchone() is not None
+
+
+def _labels(db: sqlite3.Connection, letter: Letter) -> dict[str, Any]:
+    """Those of the incident's first letter to anybody: receivers know it by them, so none changes while it lasts."""
+    row = db.execute(
+        f"SELECT {LABELS} FROM outbox WHERE incident = ? AND incident <> '' AND service = ? AND {LABELS} IS NOT NULL"
+        " ORDER BY id LIMIT 1",
+        (letter.incident, letter.service),
+    ).fetchone()
+    if row is not None:
+        return {"labels": msgspec.json.decode(row[0])}
+    return {"labels": letter.payload["labels"]} if letter.incident and "labels" in letter.payload else {}
 
 
 def _past(db: sqlite3.Connection, service: str, incident: str, now: float) -> dict[str, Any]:
@@ -186,9 +200,11 @@ def _letter(
 
 
 def end(db: sqlite3.Connection, key: str, status: str, error: str, now: float) -> None:
-    """A letter is done with. Its row says so for as long as its incident is kept; what it told is not kept twice."""
+    """A letter is done with. Its row says so for as long as its incident is kept; what it told is not kept twice, but
+    for the labels, which those that follow have from it.
+    """
     db.execute(
-        "UPDATE outbox SET status = ?, error = ?, ended = ?, payload = '{}' WHERE key = ? AND status = 'pending'",
+        f"UPDATE outbox SET status = ?, error = ?, ended = ?, {DONE_WITH} WHERE key = ? AND status = 'pending'",
         (status, error, now, key),
     )
     db.execute(
@@ -211,7 +227,7 @@ def abandon(db: sqlite3.Connection, configured: Collection[str], before: float, 
     ).fetchall()
     gone = [(channel, count) for channel, count in found if channel not in configured]
     db.executemany(
-        "UPDATE outbox SET status = 'given_up', error = 'its channel is gone', ended = ?, payload = '{}'"
+        f"UPDATE outbox SET status = 'given_up', error = 'its channel is gone', ended = ?, {DONE_WITH}"
         " WHERE status = 'pending' AND created < ? AND channel = ?",
         [(now, before, channel) for channel, _ in gone],
     )
