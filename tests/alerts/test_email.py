@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import ssl
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,12 @@ import trustme
 from tests.alerts.letters import letter
 from tests.alerts.mail_server import PASSWORD, USER, mail_server, raw_server
 from watchdog.alerts import CHANNELS, email
-from watchdog.alerts.delivery import Delivered, Failed
+from watchdog.alerts.delivery import Courier, Delivered, Failed
 from watchdog.alerts.message import facts, message
-from watchdog.model import RecordKind, Severity
+from watchdog.clock import Clock
+from watchdog.model import RecordKind, Severity, State
 from watchdog.settings import Secret
+from watchdog.store import Store
 
 AUTHORITY = trustme.CA()
 FROM, TO = "watchdog@example.org", "ops@example.org"
@@ -190,7 +193,7 @@ async def test_a_recipient_who_is_put_off_gets_it_later_and_the_others_once() ->
         del place.answers["a@example.org"]
         assert await mailer.send(letter(attempts=1)) == Delivered()
 
-    assert put_off == Failed(retry=True, error="it refused 1 of 2 recipients: 450 4.2.0")
+    assert put_off == Failed(retry=True, error="partly delivered: it refused 1 of 2 recipients: 450 4.2.0")
     assert place.readers == [["b@example.org"], ["a@example.org"]]
     assert not mailer._reached
 
@@ -202,13 +205,66 @@ async def test_an_address_that_is_refused_costs_the_others_nothing(caplog: pytes
     assert "channel ops: it refused 1 of 2 recipients: 550 5.1.1; the others have the mail" in caplog.text
 
 
-async def test_whoever_is_put_off_too_often_holds_up_nobody() -> None:
+async def test_whoever_is_put_off_is_tried_for_days_and_holds_up_no_later_mail_of_the_incident(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store, given_up = Store(tmp_path, Clock()), list[str]()
     async with mail_server({"a@example.org": "450 4.2.0 greylisted"}) as place:
-        mailer = channel(place.port, recipients=("a@example.org", TO))
-        results = [await mailer.send(letter(attempts=attempts)) for attempts in range(6)]
+        mailer = channel(place.port, recipients=("a@example.org", TO), give_up_after=60.0)
+        courier = Courier(
+            name="ops",
+            channel=mailer,
+            routing=mailer._settings,
+            outbox=store,
+            notified=lambda *_: None,
+            gave_up=given_up.append,
+            first_retry=0.001,
+            longest_retry=0.002,
+        )
+        now = time.time()
+        old = letter(created=now - 100.0, key="1", only_if_told=False)
+        young = letter(created=now, key="2", kind="resolved")
+        await store.commit("ravendb", State(), [], None, [old, young])
+        task = asyncio.create_task(courier.run())
+        async with asyncio.timeout(20):
+            while not given_up or len(place.readers) < 2:  # noqa: ASYNC110 (an SMTP server has no event)
+                await asyncio.sleep(0.01)
+            waiting = [each.key for each in await store.outbox("ops", 10)]
+            del place.answers["a@example.org"]
+            while await store.outbox_length():  # noqa: ASYNC110 (another thread's doing)
+                await asyncio.sleep(0.01)
+        task.cancel()
+        await asyncio.wait({task})
+    await store.close()
 
-    assert [isinstance(result, Delivered) for result in results] == [False] * 5 + [True]
-    assert place.readers == [[TO]]
+    assert waiting == ["2"]  # the one that is young yet
+    assert place.readers == [[TO], [TO], ["a@example.org"]]
+    assert given_up == ["ops"]
+    assert "GAVE UP" in caplog.text
+    assert "it refused 1 of 2 recipients: 450 4.2.0" in caplog.text
+
+
+async def test_a_deadline_in_the_farewell_makes_no_failure_of_a_mail_that_was_taken() -> None:
+    taken = (b"220 mail.test\r\n", b"250 mail.test\r\n", b"250 OK\r\n", b"250 OK\r\n", b"354 go on\r\n")
+
+    ended = asyncio.Event()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for line in taken:
+            writer.write(line)
+            await reader.readline()
+        await reader.readuntil(b"\r\n.\r\n")
+        writer.write(b"250 OK\r\n")
+        await reader.read()  # QUIT gets no answer
+        writer.close()
+        await writer.wait_closed()
+        ended.set()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0) as server:
+        result = await channel(server.sockets[0].getsockname()[1], timeout=email.FAREWELL / 2).send(letter())
+        await asyncio.wait_for(ended.wait(), 5)
+
+    assert result == Delivered()
 
 
 async def test_nobody_listening_is_worth_another_attempt() -> None:

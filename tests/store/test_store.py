@@ -19,7 +19,7 @@ from tests.core.make import seen
 from tests.store.make import OPENED, RESOLVED, STATE, Time, about, happened, leaving, letter, sick
 from watchdog.ladder import durable
 from watchdog.model import Action, Incident, Pause, Record, RecordKind, Severity, State, Tally, Verdict
-from watchdog.store import KEPT_INCIDENTS, Entry, Store, StoreUnwritable, shifted
+from watchdog.store import KEPT_INCIDENTS, PARTLY, Entry, Store, StoreUnwritable, shifted
 
 
 async def test_what_was_committed_is_there_for_the_next_daemon(store: Store, tmp_path: Path, time: Time) -> None:
@@ -208,6 +208,17 @@ async def test_an_end_waits_only_for_channels_that_are_told_of_the_incident(stor
     assert await leaving(store, "pager") == []
 
 
+async def test_a_letter_that_some_have_holds_up_no_other(store: Store) -> None:
+    await store.commit("web", STATE, (), None, [letter(1), letter(2), letter(3)])
+    assert not await store.told("ops", "i")
+    first, *_ = await store.outbox("ops", 10)
+    await store.postponed(first.key, 0.0, f"{PARTLY}one was put off")
+    assert [waiting.payload["number"] for waiting in await store.outbox("ops", 10)] == [1, 2]
+    assert await store.told("ops", "i")
+    await store.postponed(first.key, 0.0, "connection failed")
+    assert [waiting.payload["number"] for waiting in await store.outbox("ops", 10)] == [1]
+
+
 async def test_of_an_incident_that_was_forgotten_no_letter_stays_for_ever(store: Store, tmp_path: Path) -> None:
     await store.commit("web", State(), (), None, [letter(1, incident=""), letter(2, incident="forgotten")])
     await leaving(store)
@@ -218,6 +229,7 @@ async def test_of_an_incident_that_was_forgotten_no_letter_stays_for_ever(store:
 async def test_letters_to_a_channel_that_is_gone_are_given_up_when_they_are_old(store: Store) -> None:
     old, young = letter(1, "gone"), letter(2, "gone", created=1e9 + 9)
     await store.commit("web", STATE, (), None, [old, young, letter(3, "ops")])
+    assert (await store.outbox_length(), await store.outbox_length({"ops"})) == (3, 1)
     assert await store.abandon({"ops"}, 1e9 + 5) == [("gone", 1)]
     assert [waiting.payload["number"] for waiting in await leaving(store, "gone")] == [2]
     assert [waiting.payload["number"] for waiting in await leaving(store, "ops")] == [3]

@@ -43,7 +43,6 @@ log = logging.getLogger(__name__)
 ADDRESS = r"[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@[A-Za-z0-9.-]{1,253}"
 FAREWELL = 1.0  # s
 REMEMBERED = 1000  # messages
-PATIENCE = 5  # attempts for the sake of one recipient, while others have the mail
 
 
 class Tls(enum.StrEnum):
@@ -114,8 +113,7 @@ class Email:
         said = await self._wording.of(letter, self._host)
         missing = [each for each in settings.recipients if each not in self._reached.get(letter.message_id, ())]
         try:
-            async with asyncio.timeout(settings.timeout):
-                refused = await self._transmit(mail(letter, said, settings).as_bytes(), missing)
+            refused = await self._transmit(mail(letter, said, settings).as_bytes(), missing)
         except TimeoutError:
             return Failed(retry=True, error=f"no answer within {format_duration(settings.timeout)}")
         except SecretUnreadable as error:
@@ -130,6 +128,17 @@ class Email:
 
     async def _transmit(self, content: bytes, recipients: list[str]) -> Mapping[str, aiosmtplib.SMTPResponse]:
         """Those who were refused, where somebody was not. Raises what `_failed` has words for."""
+        async with contextlib.AsyncExitStack() as stack:
+            async with asyncio.timeout(self._settings.timeout):
+                client = await self._open(stack)
+                refused = await self._handed_over(client, recipients, content)
+            # It has the mail: no deadline of the attempt is to make that a failure.
+            with contextlib.suppress(Exception):
+                await client.quit(timeout=FAREWELL)
+            return refused
+
+    async def _open(self, stack: contextlib.AsyncExitStack) -> aiosmtplib.SMTP:
+        """A connection that is safe and logged in, until the stack ends."""
         import aiosmtplib
 
         settings = self._settings
@@ -145,18 +154,13 @@ class Email:
             tls_context=context,
             local_hostname=self._host,
         )
-        try:
-            await client.connect()
-            if settings.tls is Tls.STARTTLS:
-                await _starttls(client)
-            if settings.username is not None and settings.password is not None:
-                await _login(client, settings.username, reveal(settings.password))
-            refused = await self._handed_over(client, recipients, content)
-            with contextlib.suppress(Exception):  # it has the mail
-                await client.quit(timeout=FAREWELL)
-            return refused
-        finally:
-            client.close()
+        stack.callback(client.close)
+        await client.connect()
+        if settings.tls is Tls.STARTTLS:
+            await _starttls(client)
+        if settings.username is not None and settings.password is not None:
+            await _login(client, settings.username, reveal(settings.password))
+        return client
 
     async def _handed_over(
         self, client: aiosmtplib.SMTP, recipients: list[str], content: bytes
@@ -175,14 +179,16 @@ class Email:
         self, letter: Letter, asked: list[str], refused: Mapping[str, aiosmtplib.SMTPResponse]
     ) -> Delivered | Failed:
         """Who has it gets it once; who was put off gets it later; an address that is refused costs others nothing."""
+        from watchdog.store import PARTLY
+
         later = [each for each, answer in refused.items() if answer.code < 500]
         codes = ", ".join(sorted({_codes(answer.code, answer.message) for answer in refused.values()}))
         error = f"it refused {len(refused)} of {len(self._settings.recipients)} recipients: {codes}"
-        if later and letter.attempts < PATIENCE:
+        if later:  # greylisting takes minutes or hours; the courier says loudly when it gives up
             self._reached.setdefault(letter.message_id, set()).update(each for each in asked if each not in later)
             if len(self._reached) > REMEMBERED:  # a message that was merged into another does not come back
                 self._reached.pop(next(iter(self._reached)))
-            return Failed(retry=True, error=error)
+            return Failed(retry=True, error=PARTLY + error)
         if refused:
             log.error("channel %s: %s; the others have the mail", letter.channel, error)
         self._reached.pop(letter.message_id, None)

@@ -15,7 +15,7 @@ from watchdog.recording import Entry, Recorded
 from watchdog.store.disk import DEADLINE, StoreUnwritable
 from watchdog.store.incidents import StoredIncident, StoredRecord
 from watchdog.store.keeping import KEPT_INCIDENTS, Keep
-from watchdog.store.outbox import Letter
+from watchdog.store.outbox import PARTLY, Letter
 from watchdog.store.reboot import shifted
 from watchdog.store.room import Squeezed
 from watchdog.store.standing import Stood
@@ -25,6 +25,7 @@ __all__ = [
     "DEADLINE",
     "KEPT_INCIDENTS",
     "KEPT_UNSAVED",
+    "PARTLY",
     "Entry",
     "Keep",
     "Letter",

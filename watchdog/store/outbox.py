@@ -1,8 +1,9 @@
 """Letters in the database, from the commit that asked for them until they are delivered or given up.
 
 Rules of this file. Letters of one incident leave a channel's outbox in the order they came in; so of each incident only
-the first that waits, its head, is handed out. A letter is known by its key, which its receiver sees and which never
-changes.
+the first that waits, its head, is handed out. One that some of its readers have already (`PARTLY`) is handed out with
+the next one, so that who is put off holds up nobody else. A letter is known by its key, which its receiver sees and
+which never changes.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from watchdog.model import RecordKind, Severity
 from watchdog.recording import encode
 
 MONTH = 30 * 86400.0  # s
+PARTLY = "partly delivered: "  # how the error begins of a letter that some have, and others are to get yet
 DONE = 20  # remedies that a letter tells of, the last ones
 LABELS = "json_extract(payload, '$.labels')"
 DONE_WITH = f"payload = iif({LABELS} IS NULL, '{{}}', json_object('labels', json({LABELS})))"
@@ -147,12 +149,33 @@ COLUMNS = "id, channel, incident, service, kind, severity, created, payload, att
 def heads(db: sqlite3.Connection, channel: str, limit: int, now: float) -> list[Letter]:
     """Of each incident the first letter that waits: those that are due by age, then the others by when they will be."""
     rows = db.execute(
-        f"SELECT {COLUMNS} FROM outbox WHERE id IN"
+        f"SELECT error, {COLUMNS} FROM outbox WHERE id IN"
         " (SELECT min(id) FROM outbox WHERE status = 'pending' AND channel = ?1 GROUP BY incident, service)"
         " ORDER BY iif(not_before > ?2 AND not_before <= ?2 + ?3, not_before, 0), id LIMIT ?4",
         (channel, now, FAR, limit),
     )
-    return [_letter(*row) for row in rows]
+    found: list[Letter] = []
+    for error, *row in rows.fetchall():
+        letter = _letter(*row)
+        found += (letter, *_behind(db, letter)) if error.startswith(PARTLY) else (letter,)
+    return sorted(found, key=lambda each: (each.not_before if now < each.not_before <= now + FAR else 0.0, each.id))[
+        :limit
+    ]
+
+
+def _behind(db: sqlite3.Connection, letter: Letter) -> list[Letter]:
+    """The letters that need not wait for this one: up to the first that nobody has."""
+    rows = db.execute(
+        f"SELECT error, {COLUMNS} FROM outbox"
+        " WHERE status = 'pending' AND channel = ? AND incident = ? AND service = ? AND id > ? ORDER BY id",
+        (letter.channel, letter.incident, letter.service, letter.id),
+    )
+    found = []
+    for error, *row in rows:
+        found.append(_letter(*row))
+        if not error.startswith(PARTLY):
+            break
+    return found
 
 
 def head(db: sqlite3.Connection, channel: str, incident: str, service: str) -> Letter | None:

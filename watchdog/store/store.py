@@ -156,8 +156,9 @@ class Store:
         try:
             row = await self._disk.read(
                 lambda db: db.execute(
-                    "SELECT 1 FROM outbox WHERE incident = ? AND channel = ? AND status = 'delivered' LIMIT 1",
-                    (incident, channel),
+                    "SELECT 1 FROM outbox WHERE incident = ? AND channel = ?"
+                    " AND (status = 'delivered' OR instr(error, ?) = 1) LIMIT 1",
+                    (incident, channel, outbox.PARTLY),
                 ).fetchone()
             )
         except StoreUnwritable:
@@ -245,12 +246,15 @@ class Store:
         """Give up letters of before that time to channels that there are no more; how many of each."""
         return await self._disk.write(lambda db: outbox.abandon(db, configured, before, self._clock.wall()))
 
-    async def outbox_length(self) -> int:
-        """Letters that wait."""
-        row = await self._disk.read(
-            lambda db: db.execute("SELECT count(*) FROM outbox WHERE status = 'pending'").fetchone()
+    async def outbox_length(self, channels: Collection[str] | None = None) -> int:
+        """Letters that wait; with `channels`: for these."""
+        rows = await self._disk.read(
+            lambda db: db.execute(
+                "SELECT channel, count(*) FROM outbox WHERE status = 'pending' GROUP BY channel"
+            ).fetchall()
         )
-        return int(row[0]) + len(self._unsaved)
+        waiting = [*rows, *((letter.channel, 1) for letter in self._unsaved)]
+        return sum(count for channel, count in waiting if channels is None or channel in channels)
 
     async def close(self) -> None:
         """Close the database and end its thread."""
