@@ -122,10 +122,15 @@ def test_a_unit_that_its_operator_stops_while_it_is_dark_stays_stopped(
     sick("[Service]\nTimeoutStopSec=1\n")
     site.stall(site.nginx, outlives=-1)
     site.wait_told(site.nginx, moment)
+    before = site.machine.show(site.nginx.unit, "InvocationID")
     site.machine.systemctl("stop", site.nginx.unit)
     site.wait_told(site.nginx, "resolved")
-    site.wait(lambda: site.service(site.nginx)["verdict"] == "stopped", "nginx stopped")
+    # Where systemd had to kill it, its unit has failed, and that is told.
+    site.wait(lambda: site.service(site.nginx)["verdict"] in ("stopped", "dead"), "nginx stopped")
+    rounds = site.service(site.nginx)["last_round_at"]
+    site.wait(lambda: site.service(site.nginx)["last_round_at"] > rounds, "another round")
     assert site.machine.show(site.nginx.unit, "ActiveState") in ("inactive", "failed")
+    assert site.machine.show(site.nginx.unit, "InvocationID") in ("", before)
 
 
 def test_a_unit_at_its_start_limit_is_not_stopped_for_a_restart_that_would_not_start_it(
