@@ -21,6 +21,7 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 MACHINES = ("tests/installed/", "tests/packaging/", "tests/systemd/")  # one booted machine, or two, for all tests there
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist looks for the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where several workers run them (xdist), the tests of a file stay together, and those of a machine."""
     for item in items:
