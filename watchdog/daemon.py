@@ -52,6 +52,7 @@ from watchdog.web.server import Server, serve
 
 HELPER_WITHIN = 10.0  # s that the start waits for the helper to have read the config; it takes half of one
 APART = 0.005  # s between the first rounds of two services
+SWEEP = 3600.0  # s between two looks for old letters to channels that there are no more
 STOP_TIMEOUT = 0.3  # s for all tasks to end
 LAST_RESORT = 0.6  # s more for everything to be closed; what matters is committed already
 LEDGER = "helper-ledger.json"
@@ -113,6 +114,7 @@ class Daemon:
         self._know_the_kernel()
         self._start(self._heart.beat(), "heart")
         self._start(self._reloads(), "reloads")
+        self._start(self._sweep(), "letters to former channels")
         self._start(self._tripwire.watch(lambda: self._config.tripwire), "tripwire")
         self._arrange(self._config)
         self._metrics.config_reloaded(True, time.time())
@@ -179,7 +181,7 @@ class Daemon:
         for name, channel in config.channels.items():
             if name not in self._couriers:
                 self._open_channel(channel)
-        self._start(self._abandon(), "letters to former channels")
+        self._start(self._count_outbox(), "outbox length")
         self._ping()
 
     def _guard(self, service: Service, found: State | None) -> None:
@@ -235,7 +237,6 @@ class Daemon:
             channel=road,
             ledger=self._store,
             guarded=guarded,
-            notified=self._metrics.notified,
         )
 
     def _ping(self) -> None:
@@ -270,6 +271,12 @@ class Daemon:
         self._metrics.gave_up(channel, letters)
         log.critical("channel %s: GAVE UP %d messages: %s", channel, letters, why, extra=of_event(Event.LETTERS_LOST))
 
+    async def _sweep(self) -> None:
+        while True:
+            await self._abandon()
+            await self._count_outbox()
+            await asyncio.sleep(SWEEP)
+
     async def _abandon(self) -> None:
         """Letters to a channel that was taken out of the config wait for it as long as to one that fails."""
         before = time.time() - Routing().give_up_after
@@ -279,7 +286,7 @@ class Daemon:
 
     async def _count_outbox(self) -> None:
         with contextlib.suppress(StoreUnwritable):
-            self._metrics.outbox_length(await self._store.outbox_length())
+            self._metrics.outbox_length(await self._store.outbox_length(self._config.channels))
 
     # --- reload and end -----------------------------------------------------------------------------------------------
 
