@@ -9,7 +9,11 @@ import logging
 import os
 import re
 import select
+import shutil
 import signal
+import subprocess
+import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +112,38 @@ async def test_a_daemon_that_stops_leaves_no_command_behind(tmp_path: Path) -> N
         await sending
 
     assert not alive(pid)
+
+
+OURS = """
+import asyncio, sys, warnings
+sys.path.insert(0, sys.argv[2])
+warnings.simplefilter("ignore")
+from tests.alerts.letters import letter
+from watchdog.alerts import exec as channel
+root = "import os, time; os.setresuid(0, 0, 0); time.sleep(2)"
+command = (sys.argv[1], "-I", "-S", "-c", root)
+print(asyncio.run(channel.Exec(channel.Settings(command=command, timeout=1.0)).send(letter())).error)
+"""
+
+
+def test_a_command_that_took_other_rights_is_too_late_and_no_fault() -> None:
+    with tempfile.TemporaryDirectory(prefix="setuid", dir="/tmp") as directory:
+        python = Path(shutil.copy("/usr/bin/python3", f"{directory}/python"))
+        for path, mode in ((python, 0o4710), (Path(directory), 0o710)):  # for nobody else on this machine
+            os.chown(path, 0, 65534)
+            path.chmod(mode)
+        done = subprocess.run(
+            [sys.executable, "-c", OURS, str(python), str(Path(__file__).parents[2])],
+            user=65534,
+            group=65534,
+            extra_groups=[],
+            cwd="/",
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+    assert done.stdout.startswith("the command did not end within 1s"), done.stderr
 
 
 async def test_what_it_leaves_running_is_not_waited_for(tmp_path: Path) -> None:

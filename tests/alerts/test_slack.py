@@ -81,12 +81,12 @@ async def test_only_what_someone_should_look_at_mentions_them(changed: dict[str,
 
 @pytest.mark.parametrize("body", [None, "{{ event }}"])
 async def test_what_a_service_says_is_no_markup(body: str | None) -> None:
-    event = "<!channel> & @channel, @Here; ``` <https://example.org|log in>"
+    event = "<!channel> & @channel, @Here, @jane.doe; ``` <https://example.org|log in>"
 
     told = await sent({"payload": {"text": event}}, body=body)
 
     for text in (told["text"], told["attachments"][0]["text"]):
-        assert "&lt;!channel&gt; &amp; @\u2060channel, @\u2060Here" in text
+        assert "&lt;!channel&gt; &amp; @\u2060channel, @\u2060Here, @\u2060jane.doe" in text
         assert "<" not in text
     if body is None:
         assert told["attachments"][0]["text"].count("```") == 2

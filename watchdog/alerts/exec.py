@@ -98,7 +98,8 @@ class Exec:
             return None
         finally:
             if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
+                with contextlib.suppress(PermissionError):  # a setuid program, which is not ours to end
+                    os.killpg(process.pid, signal.SIGKILL)  # not reaped yet: the number is still its own
                 with contextlib.suppress(TimeoutError):  # SIGKILL does not reach what waits for a hung disk
                     async with asyncio.timeout(DYING):
                         await _ended(process.pid)

@@ -101,6 +101,6 @@ def body(letter: Letter, said: Message, settings: Settings) -> dict[str, Any]:
 
 
 def plain(text: str) -> str:
-    """The text as text: the three characters of Slack's markup escaped, Mattermost's mentions of all taken apart."""
+    """The text as text: the three characters of Slack's markup escaped, all Mattermost's mentions taken apart."""
     escaped = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"(?i)@(?=(channel|all|here|everyone)\b)", f"@{NOT_JOINED}", escaped)
+    return re.sub(r"@(?=\w)", f"@{NOT_JOINED}", escaped)
