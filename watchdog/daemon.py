@@ -237,6 +237,7 @@ class Daemon:
             channel=road,
             ledger=self._store,
             guarded=guarded,
+            notified=self._metrics.notified,
         )
 
     def _ping(self) -> None:

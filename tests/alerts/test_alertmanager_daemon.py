@@ -34,8 +34,11 @@ async def test_a_stall_that_was_healed_at_once_fires_over_a_restart_of_the_daemo
             tables = demo_table(service, 'mode = "nudge"\n') + CHANNEL.format(url=real.url)
             await asyncio.to_thread(healed, tmp_path, tables, service)
             [shown] = await real.shows(bool)
-            with guarding(tmp_path, tables, env=ENVIRONMENT):
+            with guarding(tmp_path, tables, env=ENVIRONMENT) as guard:
                 first, last = await hook.received(2)
+                told_again = await asyncio.to_thread(guard.metric, "notifications_total", channel="alertmanager")
+    assert told_again is not None
+    assert told_again > 3  # the letters that the first daemon left were fewer
     assert shown["labels"]["name"] == "demo"
     assert "nudge done" in last.json["commonAnnotations"]["done"]
     assert (first.json["status"], last.json["status"]) == ("firing", "resolved")
