@@ -8,14 +8,14 @@ demo:
 
 # What measures no time runs on two cores; what does has the machine to itself afterwards.
 TOGETHER = tests/alerts tests/cli tests/config tests/core tests/installed tests/packaging tests/store tests/systemd \
-	tests/target tests/web
+	tests/web
 
 test: lint
 ifdef ARGS
 	.venv/bin/pytest $(ARGS)
 else
 	@failed=0; \
-	.venv/bin/pytest -n 2 --dist loadgroup $(TOGETHER) || failed=1; \
+	.venv/bin/pytest -n 2 $(TOGETHER) || failed=1; \
 	.venv/bin/pytest $(TOGETHER:%=--ignore=%) || failed=1; \
 	exit $$failed
 endif

@@ -7,8 +7,10 @@ import os
 import selectors
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests import servers
 
@@ -21,13 +23,17 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
 MACHINES = ("tests/installed/", "tests/packaging/", "tests/systemd/")  # one booted machine, or two, for all tests there
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist looks for the groups in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+class Together(LoadScopeScheduling):  # type: ignore[misc]  # it comes without types
     """Where several workers run them (xdist), the tests of a file stay together, and those of a machine."""
-    for item in items:
-        file = item.nodeid.partition("::")[0]
-        group = next((machine for machine in MACHINES if file.startswith(machine)), file)
-        item.add_marker(pytest.mark.xdist_group(group))
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return next((machine for machine in MACHINES if file.startswith(machine)), file)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
+    """Whatever --dist says."""
+    return Together(config, log)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
