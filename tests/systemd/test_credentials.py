@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.systemd.machine import Machine
+from tests.systemd.machine import REPOSITORY, Machine
 from tests.systemd.test_journal_lines import run_as_unit
 
 DIRECTORY = "/etc/epoll-watchdog/credentials"
@@ -21,7 +21,11 @@ except SecretUnreadable as error:
     said = f"unreadable {error}"
 pathlib.Path("/run/revealed/said").write_text(said)
 """
-AS_THE_BRAIN = ("DynamicUser=yes", "RuntimeDirectory=revealed", "RuntimeDirectoryPreserve=yes")
+# DynamicUser= brings PrivateTmp=: where this repository lies in /tmp, it would be out of sight.
+AS_THE_BRAIN = (
+    *("DynamicUser=yes", "RuntimeDirectory=revealed", "RuntimeDirectoryPreserve=yes"),
+    f"BindReadOnlyPaths={REPOSITORY}",
+)
 WHOLE = f"LoadCredential=epoll-watchdog:{DIRECTORY}"
 
 

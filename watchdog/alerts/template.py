@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING, Any
 from watchdog.alerts.aside import Aside
 from watchdog.alerts.message import TEXT, TITLE, Facts, Message, cut, facts, lines, message, one_line
 from watchdog.alerts.outgoing import Unusable
-from watchdog.settings import format_duration
 
 if TYPE_CHECKING:
     from watchdog.store import Letter
@@ -83,8 +82,6 @@ def _tried(key: str, source: str) -> str:
     """What is wrong with it."""
     try:
         return _child({"templates": {key: source}}).get("error", "")
-    except subprocess.TimeoutExpired:
-        return f"{key}: takes more than {format_duration(WITHIN)}"
     except (OSError, subprocess.SubprocessError, ValueError):
         return f"{key}: takes too much time or memory"
 
