@@ -6,17 +6,16 @@ demo:
 	@packaging/setup run
 	@.venv/bin/epoll-watchdog demo $(ARGS)
 
-# What measures no time runs on two cores; what does has the machine to itself afterwards.
-TOGETHER = tests/alerts tests/cli tests/config tests/core tests/installed tests/packaging tests/store tests/systemd \
-	tests/web
+# What measures time, or looks at all processes of the host, has the machine to itself; the rest runs on two cores.
+ALONE = tests/bench tests/demo tests/evidence tests/helper tests/lookalikes tests/probes tests/target tests/test_hands.py
 
 test: lint
 ifdef ARGS
 	.venv/bin/pytest $(ARGS)
 else
 	@failed=0; \
-	.venv/bin/pytest -n 2 $(TOGETHER) || failed=1; \
-	.venv/bin/pytest $(TOGETHER:%=--ignore=%) || failed=1; \
+	.venv/bin/pytest -n 2 $(ALONE:%=--ignore=%) || failed=1; \
+	.venv/bin/pytest $(ALONE) || failed=1; \
 	exit $$failed
 endif
 
