@@ -18,6 +18,7 @@ SILENT = {
     "EpollWatchdogRestartsOften": "the daemon is started once",
     "EpollWatchdogLoopLags": "the mean of five minutes does not rise that far in seconds",
     "EpollWatchdogLoopStoodStill": "nothing from outside keeps the loop from running for 2 s, and the rest of it not",
+    "EpollWatchdogNotificationsGivenUp": "no message of the story waits for days",
     "EpollWatchdogOutboxGrows": "a hundred messages take more incidents than the story has",
     "EpollWatchdogKernelAdvisory": "this host's kernel is not known to lose wake-ups",
     "EpollWatchdogPaused": "no command pauses a service yet",
