@@ -191,6 +191,7 @@ class Metrics:
         self._registry = prometheus_client.CollectorRegistry()
         prometheus_client.ProcessCollector(registry=self._registry)
         self._make_histograms()
+        self._make_notifications()
         self._make_daemon()
 
     def _make_histograms(self) -> None:
@@ -231,7 +232,7 @@ class Metrics:
         for verdict in Verdict:
             self._verdicts.labels(verdict)
 
-    def _make_daemon(self) -> None:
+    def _make_notifications(self) -> None:
         registry = self._registry
         gauge, counter = prometheus_client.Gauge, prometheus_client.Counter
         self._notifications = counter(
@@ -253,6 +254,10 @@ class Metrics:
             registry=registry,
         )
         self._outbox = gauge(f"{PREFIX}outbox_length", "Messages not delivered yet.", registry=registry)
+
+    def _make_daemon(self) -> None:
+        registry = self._registry
+        gauge, counter = prometheus_client.Gauge, prometheus_client.Counter
         self._lag = gauge(f"{PREFIX}loop_lag_seconds", "How late the daemon's own loop last ran.", registry=registry)
         self._late = counter(
             f"{PREFIX}loop_late", "How often the daemon's own loop stood still for 2 s.", registry=registry

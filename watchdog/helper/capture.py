@@ -11,19 +11,13 @@ Sources: ptrace(2), PTRACE_ATTACH; pidfd_send_signal(2); kill(2), whom one may s
 
 from __future__ import annotations
 
-import contextlib
-import os
-import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 from watchdog.helper import capturing
 from watchdog.helper.command import DEADLINE, Child, Runner
-from watchdog.helper.limits import LET_GO_WITHIN, STOPS_WITHIN
+from watchdog.helper.stopped import held, left_stopped, stands
 from watchdog.model import Epoch, Outcome, Performed, Rung
-from watchdog.target import Gone, Target, check_alive, check_runs, contents
-
-STEP = 0.01  # s between two looks: no event tells of either
+from watchdog.target import Target, check_runs
 
 
 def capture(
@@ -49,7 +43,7 @@ def capture(
     argv = tuple(word.replace("{pid}", str(epoch.pid)) for word in target.capture)
     runner = runner or Child()
     with held(epoch) as process:
-        stood = _stands(epoch.pid)
+        stood = stands(epoch.pid)
         try:
             if not stood:
                 capturing.record(directory, service, epoch)
@@ -77,20 +71,6 @@ def _is_over(performed: Performed) -> bool:
     return ended and detail.get("continued", True)
 
 
-@contextlib.contextmanager
-def held(epoch: Epoch) -> Iterator[int]:
-    """A pidfd of this very life, so that no other process gets the signal. Raises `Gone`."""
-    try:
-        process = os.pidfd_open(epoch.pid)
-    except ProcessLookupError:
-        raise Gone(f"there is no process {epoch.pid}") from None
-    try:
-        check_alive(epoch)
-        yield process
-    finally:
-        os.close(process)
-
-
 def _continued(performed: Performed, pid: int, process: int, runner: Runner) -> Performed:
     left = f"{performed.reason}; it left process {pid} stopped"
     try:
@@ -102,32 +82,3 @@ def _continued(performed: Performed, pid: int, process: int, runner: Runner) -> 
     else:
         told, went_on = f"{left}, so it was let go on by SIGCONT", True
     return replace(performed, reason=told, detail={**performed.detail, "left_stopped": True, "continued": went_on})
-
-
-def left_stopped(pid: int) -> bool:
-    """Whether it is stopped by a signal, and not traced, once who was killed just now has let go of it."""
-    until = time.monotonic() + LET_GO_WITHIN
-    while _traced(pid) and time.monotonic() < until:
-        time.sleep(STEP)
-    until = time.monotonic() + STOPS_WITHIN
-    while not (stands := _stands(pid)) and time.monotonic() < until:
-        time.sleep(STEP)
-    return stands and not _traced(pid)
-
-
-def _stands(pid: int) -> bool:
-    """Whether any thread of it was stopped by a signal: SIGCONT is for them all."""
-    return any(thread[b"State"].startswith(b"T") for thread in _threads(pid))
-
-
-def _traced(pid: int) -> bool:
-    return any(thread[b"TracerPid"] != b"0" for thread in _threads(pid))
-
-
-def _threads(pid: int) -> Iterator[dict[bytes, bytes]]:
-    """The `status` of each thread (proc_pid_status(5)); of none that has ended."""
-    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-        for tid in os.listdir(f"/proc/{pid}/task"):
-            with contextlib.suppress(FileNotFoundError, ProcessLookupError):
-                lines = contents(f"/proc/{pid}/task/{tid}/status").splitlines()
-                yield {key: value.strip() for key, _, value in (line.partition(b":") for line in lines)}

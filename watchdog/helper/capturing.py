@@ -101,7 +101,7 @@ def _goes_on(service: str, address: str | None) -> bool:
 
 
 def _let_go_on(service: str, epoch: Epoch, address: str | None) -> None:
-    from watchdog.helper.capture import held, left_stopped
+    from watchdog.helper.stopped import held, left_stopped
     from watchdog.helper.transient import Transient
     from watchdog.target import Gone
 
