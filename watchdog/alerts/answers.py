@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 from watchdog.alerts.delivery import Delivered, Failed
-from watchdog.alerts.outgoing import Answer
+from watchdog.alerts.outgoing import Answer, Undelivered, Unusable
+from watchdog.secret import SecretUnreadable
 
 RETRIED = frozenset({408, 425, 429})  # of the 4xx: too slow, too early, too many
+
+
+async def attempt(post: Awaitable[Answer]) -> Delivered | Failed:
+    """What came of a request, also where there was no answer to it."""
+    try:
+        answer = await post
+    except (Undelivered, SecretUnreadable, Unusable) as error:
+        return Failed(retry=True, error=str(error))
+    except (OSError, ValueError) as error:  # whose text may quote what it was about
+        return Failed(retry=True, error=f"the request could not be made ({type(error).__name__})")
+    return result(answer)
 
 
 def result(answer: Answer) -> Delivered | Failed:

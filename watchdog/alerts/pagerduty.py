@@ -18,11 +18,11 @@ from typing import TYPE_CHECKING, Any
 from watchdog.alerts import alert, answers
 from watchdog.alerts.delivery import Delivered, Failed
 from watchdog.alerts.message import Message, cut, facts
-from watchdog.alerts.outgoing import Sender, Undelivered, Unusable, check_url, value_of
+from watchdog.alerts.outgoing import Answer, Sender, check_url, value_of
 from watchdog.alerts.routing import HttpRouting, Routing
 from watchdog.alerts.template import Wording
 from watchdog.model import RecordKind, Severity
-from watchdog.secret import SecretUnreadable, reveal
+from watchdog.secret import reveal
 from watchdog.settings import Secret
 
 if TYPE_CHECKING:
@@ -74,21 +74,16 @@ class PagerDuty:
         """One attempt. PagerDuty answers 202 to what it took, 400 to what it never will."""
         if not alert.tells(letter):
             return Delivered()
+        return await answers.attempt(self._post(letter))
+
+    async def _post(self, letter: Letter) -> Answer:
         settings = self._settings
         said = await self._wording.of(letter, self._host)
-        try:
-            url = value_of(settings.url)
-            check_url(url, URL)
-            headers = {name: value_of(value) for name, value in settings.headers.items()}
-            content = json.dumps(
-                {"routing_key": reveal(settings.routing_key)} | body(letter, said, self._host)
-            ).encode()
-            answer = await self._sender.post(url, content, headers | {"Content-Type": "application/json"})
-        except (Undelivered, SecretUnreadable, Unusable) as error:
-            return Failed(retry=True, error=str(error))
-        except (OSError, ValueError) as error:  # whose text may quote what it was about
-            return Failed(retry=True, error=f"the request could not be made ({type(error).__name__})")
-        return answers.result(answer)
+        url = value_of(settings.url)
+        check_url(url, URL)
+        headers = {name: value_of(value) for name, value in settings.headers.items()}
+        content = json.dumps({"routing_key": reveal(settings.routing_key)} | body(letter, said, self._host)).encode()
+        return await self._sender.post(url, content, headers | {"Content-Type": "application/json"})
 
     async def close(self) -> None:
         """Close the session."""

@@ -16,11 +16,10 @@ from typing import TYPE_CHECKING, Any
 from watchdog.alerts import answers
 from watchdog.alerts.delivery import Delivered, Failed
 from watchdog.alerts.message import Message
-from watchdog.alerts.outgoing import Sender, Undelivered, Unusable, check_url, value_of
+from watchdog.alerts.outgoing import Answer, Sender, check_url, value_of
 from watchdog.alerts.routing import HttpRouting
 from watchdog.alerts.template import Wording
 from watchdog.model import RecordKind, Severity
-from watchdog.secret import SecretUnreadable
 from watchdog.settings import Secret
 
 if TYPE_CHECKING:
@@ -60,19 +59,16 @@ class Slack:
 
     async def send(self, letter: Letter) -> Delivered | Failed:
         """One attempt."""
+        return await answers.attempt(self._post(letter))
+
+    async def _post(self, letter: Letter) -> Answer:
         settings = self._settings
         said = await self._wording.of(letter, self._host)
-        try:
-            url = value_of(settings.url)
-            check_url(url, URL)
-            headers = {name: value_of(value) for name, value in settings.headers.items()}
-            content = json.dumps(body(letter, said, settings)).encode()
-            answer = await self._sender.post(url, content, headers | {"Content-Type": "application/json"})
-        except (Undelivered, SecretUnreadable, Unusable) as error:
-            return Failed(retry=True, error=str(error))
-        except (OSError, ValueError) as error:  # whose text may quote what it was about
-            return Failed(retry=True, error=f"the request could not be made ({type(error).__name__})")
-        return answers.result(answer)
+        url = value_of(settings.url)
+        check_url(url, URL)
+        headers = {name: value_of(value) for name, value in settings.headers.items()}
+        content = json.dumps(body(letter, said, settings)).encode()
+        return await self._sender.post(url, content, headers | {"Content-Type": "application/json"})
 
     async def close(self) -> None:
         """Close the session."""

@@ -26,9 +26,9 @@ from typing import TYPE_CHECKING, Any
 from watchdog.alerts import alert, answers
 from watchdog.alerts.delivery import Delivered, Failed
 from watchdog.alerts.message import TEST
-from watchdog.alerts.outgoing import Sender, Undelivered, Unusable, check_url, value_of
+from watchdog.alerts.outgoing import Answer, Sender, Unusable, check_url, value_of
 from watchdog.alerts.routing import HttpRouting
-from watchdog.secret import SecretUnreadable, reveal
+from watchdog.secret import reveal
 from watchdog.settings import Secret
 
 if TYPE_CHECKING:
@@ -75,21 +75,18 @@ class Webhook:
         """One attempt. 2xx delivers; a time-out, a broken connection, 5xx, 408, 425 and 429 are worth another one."""
         if self._settings.format is Format.ALERTMANAGER and not alert.tells(letter):
             return Delivered()
+        return await answers.attempt(self._post(letter))
+
+    async def _post(self, letter: Letter) -> Answer:
         settings = self._settings
-        try:
-            url = value_of(settings.url)
-            check_url(url, URL)
-            content = self._body(letter)
-            headers = {name: value_of(value) for name, value in settings.headers.items()}
-            headers |= {"Content-Type": "application/json", "Idempotency-Key": message_id(letter)}
-            if secrets := _several(settings.secret):
-                headers |= signature([reveal(each) for each in secrets], message_id(letter), int(time.time()), content)
-            answer = await self._sender.post(url, content, headers)
-        except (Undelivered, SecretUnreadable, Unusable) as error:
-            return Failed(retry=True, error=str(error))
-        except (OSError, ValueError) as error:  # whose text may quote what it was about
-            return Failed(retry=True, error=f"the request could not be made ({type(error).__name__})")
-        return answers.result(answer)
+        url = value_of(settings.url)
+        check_url(url, URL)
+        content = self._body(letter)
+        headers = {name: value_of(value) for name, value in settings.headers.items()}
+        headers |= {"Content-Type": "application/json", "Idempotency-Key": message_id(letter)}
+        if secrets := _several(settings.secret):
+            headers |= signature([reveal(each) for each in secrets], message_id(letter), int(time.time()), content)
+        return await self._sender.post(url, content, headers)
 
     async def close(self) -> None:
         """Close the session."""
