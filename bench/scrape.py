@@ -44,7 +44,7 @@ ACCEPT = (  # Prometheus' own
 HOW = (
     f"{SERVICES:,} services of {PROBES} probes (http, tcp), a round of each every {INTERVAL_S:g} s (the default), all "
     "at one nginx, whose log tells\nwhen each request came. A probe is late by how long it comes after its place in "
-    f"the {INTERVAL_S:g} s, which is its earliest moment.\n{PHASES} phases without and {PHASES} with a scrape every "
+    f"the {INTERVAL_S:g} s, the median without scrapes.\n{PHASES} phases without and {PHASES} with a scrape every "
     f"{SCRAPE_EVERY_S:g} s take turns. CPU is in % of one."
 )
 COLUMNS = ("scrapes", "probes", "late p50 ms", "p99 ms", "p99.9 ms", "worst ms", "CPU %", "RSS MiB", "scrape ms", "kB")
@@ -144,7 +144,7 @@ def _arrivals(log: Path) -> dict[str, list[float]]:
 
 
 def _lateness(arrived: dict[str, list[float]], kinds: tuple[Kind, ...]) -> list[list[float]]:
-    """Of each probe in the phases of each kind, in ms: how long after its place, the earliest in the interval."""
+    """Of each probe in the phases of each kind, in ms: how long after its place, where it is without scrapes."""
     found: list[list[float]] = [[] for _ in kinds]
     for moments in arrived.values():
         first = moments[-1]
@@ -155,7 +155,7 @@ def _lateness(arrived: dict[str, list[float]], kinds: tuple[Kind, ...]) -> list[
             for number, kind in enumerate(kinds)
             if any(began <= moment < ended for began, ended in kind.windows)
         ]
-        place = min(offset for offset, _ in seen)
+        place = statistics.median(offset for offset, number in seen if number == 0)
         for offset, number in seen:
             found[number].append((offset - place) * 1000)
     return found

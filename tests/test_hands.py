@@ -180,6 +180,26 @@ async def test_services_are_examined_at_once_and_beside_a_remedy(spawn: SPAWN, p
     assert [len(read.threads) for read in reads if isinstance(read, Sample)] == [2, 3]
 
 
+async def test_more_requests_than_the_kernel_holds_are_all_answered(spawn: SPAWN, program: Path) -> None:
+    with running(program, "wait:1") as victim:
+        hands = await spawn(a=victim.pid)
+        await hands.ready()
+        assert hands.pid is not None
+        os.kill(hands.pid, signal.SIGSTOP)  # so that it surely reads nothing meanwhile
+        asking = [asyncio.create_task(hands.hello()) for _ in range(1500)]
+        await asyncio.sleep(0)  # each has sent
+        os.kill(hands.pid, signal.SIGCONT)
+        outcomes = {(reply.outcome, reply.reason) for reply in await asyncio.gather(*asking)}
+    assert {outcome for outcome, _ in outcomes} <= {Outcome.DONE, Outcome.REFUSED}, outcomes  # "one is under way"
+
+
+async def test_a_helper_that_reads_nothing_is_parted_with(spawn: SPAWN, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hands_module, "MOST_UNSENT", 10_000)
+    hands = await spawn(misbehaving("time.sleep(60)"))
+    replies = await asyncio.gather(*(hands.hello() for _ in range(1500)))
+    assert "does not read its requests" in replies[0].reason
+
+
 async def test_what_can_t_be_examined_is_told(spawn: SPAWN, program: Path) -> None:
     with running(program, "wait:1") as victim:
         hands = await spawn(a=victim.pid)

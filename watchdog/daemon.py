@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from watchdog import config as configuration
-from watchdog import probes, secret
+from watchdog import garbage, probes, secret
 from watchdog.alerts import CHANNELS
 from watchdog.alerts.delivery import Channel as Road
 from watchdog.alerts.delivery import Courier
@@ -117,6 +117,7 @@ class Daemon:
         self._start(self._sweep(), "letters to former channels")
         self._start(self._tripwire.watch(lambda: self._config.tripwire), "tripwire")
         self._arrange(self._config)
+        self._start(garbage.spare(self._board.ready), "garbage")
         self._metrics.config_reloaded(True, time.time())
         text = "guarding %d services; metrics at %s/metrics"
         log.info(text, len(self._config.services), self._server.url, extra=of_event(Event.STARTED))
@@ -325,6 +326,7 @@ class Daemon:
         await probes.close()  # the files behind its settings may have changed
         await asyncio.to_thread(_prepare, config)
         self._arrange(config)
+        self._start(garbage.spare(self._board.ready), "garbage")
         self._metrics.config_reloaded(True, time.time())
         for warning in config.warnings:
             log.warning("%s", warning)

@@ -39,6 +39,7 @@ PATIENCE: Mapping[str, float] = {
 }
 READY_WITHIN = BEFORE  # seconds for the config to be read
 PROCESSES = "the service's processes"
+MOST_UNSENT = 1 << 20  # bytes of requests, each some 150: the kernel takes 278 of them from us at a time [M]
 YOUNG = 2.0  # seconds; a connection that is at its end so soon has not lived
 PAUSE, MAX_PAUSE = 2.0, 60.0  # seconds before another one, doubled from each that has not lived to the next
 
@@ -54,6 +55,7 @@ class Hands:
         self._waiting: dict[int, asyncio.Future[Reply]] = {}
         self._peer: socket.socket | None = None
         self._lines = Lines(MAX_REPLY)
+        self._unsent = bytearray()
         self._failed = ""  # why there is no helper
         self._opened = 0.0  # time.monotonic, as the next
         self._answered = False
@@ -164,18 +166,32 @@ class Hands:
             self._waiting.pop(request.id, None)
 
     def _send(self, line: bytes) -> None:
-        """A line is short and the kernel's buffer large: a helper that leaves no room for it does not read."""
+        """As soon as the kernel has room for it: a thousand services may ask at once."""
+        if self._peer is None:
+            return
+        self._unsent += line
+        if len(self._unsent) > MOST_UNSENT:
+            self._drop("the helper does not read its requests")
+        elif len(self._unsent) == len(line):
+            self._flush()
+
+    def _flush(self) -> None:
         if self._peer is None:
             return
         try:
-            sent = self._peer.send(line)
+            del self._unsent[: self._peer.send(self._unsent)]
+        except BlockingIOError:
+            pass
         except OSError as error:
             self._readable()  # it may have told why
             if self._peer is not None:
                 self._drop(f"the helper can't be written to: {error.strerror}")
+            return
+        loop = asyncio.get_running_loop()
+        if self._unsent:
+            loop.add_writer(self._peer, self._flush)
         else:
-            if sent < len(line):
-                self._drop("the helper does not read its requests")
+            loop.remove_writer(self._peer)
 
     def _readable(self) -> None:
         if self._peer is None:
@@ -221,6 +237,7 @@ class Hands:
             self._rest()
             return
         self._lines = Lines(MAX_REPLY)
+        self._unsent.clear()
         self._peer = peer
         asyncio.get_running_loop().add_reader(peer, self._readable)
 
@@ -239,7 +256,9 @@ class Hands:
     def _hang_up(self) -> None:
         peer, self._peer = self._peer, None
         if peer is not None:
-            asyncio.get_running_loop().remove_reader(peer)
+            loop = asyncio.get_running_loop()
+            loop.remove_reader(peer)
+            loop.remove_writer(peer)
             peer.close()
 
     def _give_up(self, reason: str) -> None:

@@ -93,4 +93,4 @@ class View(Protocol):
         """Whether the daemon's own loop ticks as it should."""
 
     def metrics(self, accept: str) -> tuple[Iterator[bytes], str]:
-        """The exposition for this Accept header, in pieces that take some milliseconds each, and its content type."""
+        """The exposition for this Accept header, in pieces that take 2 ms each or less, and its content type."""
