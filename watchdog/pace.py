@@ -62,9 +62,10 @@ def plan(policy: Policy, state: State, began: float, now: float, due: float | No
 
 
 def placed(began: float, due: float | None, interval: float) -> float:
-    """Where a round that began so late has its place: what is well keeps the pace that it had. Else the rounds of many
-    services, which one delay had made late together, would from then on all begin at once, and delay each other [M].
+    """Where a round that began late or early has its place: what is well keeps the pace that it had. Else the rounds of
+    many services, which one delay had made late together, or one full queue early, would from then on all begin at
+    once, and delay each other [M].
     """
-    if due is None or began <= due:
+    if due is None:
         return began
     return due + interval * math.floor((began - due) / interval + 0.5)

@@ -57,7 +57,7 @@ async def kept(store: Store, *urls: str, **settings: Any) -> AsyncIterator[Kept]
         name="ops", channel=Alertmanager(Settings(**values)), ledger=store, guarded=lambda name: name != "former"
     )
     work = asyncio.create_task(channel.run())
-    while channel._told_at is None:  # its first telling again, of what an earlier daemon left, is over
+    while channel._told_at is None:  # noqa: ASYNC110 – its first telling again, of what an earlier daemon left, is over
         await asyncio.sleep(0)
     try:
         yield channel

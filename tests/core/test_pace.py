@@ -75,8 +75,8 @@ def test_the_order_of_the_answers_is_no_matter(latencies: list[float], random: R
     assert late_after(shuffled) == late_after(latencies) >= 0.05
 
 
-@given(due=st.floats(0, 1e6), late=st.floats(0, 1e4), interval=st.floats(0.1, 3600.0))
-def test_a_late_round_keeps_its_place_and_leaves_half_an_interval_at_least(
+@given(due=st.floats(0, 1e6), late=st.floats(-1e4, 1e4), interval=st.floats(0.1, 3600.0))
+def test_a_round_that_is_late_or_early_keeps_its_place_and_leaves_half_an_interval_at_least(
     due: float, late: float, interval: float
 ) -> None:
     began = due + late
@@ -86,7 +86,8 @@ def test_a_late_round_keeps_its_place_and_leaves_half_an_interval_at_least(
     assert steps == pytest.approx(round(steps), abs=1e-6)
 
 
-def test_a_round_that_came_early_is_followed_an_interval_later() -> None:
-    assert plan(Policy(interval=5.0), Story().state, 7.0, 7.1, due=9.0) == 12.0
+def test_a_round_that_came_early_or_late_moves_none_of_the_next_ones() -> None:
+    assert plan(Policy(interval=5.0), Story().state, 7.0, 7.1, due=9.0) == 14.0
+    assert plan(Policy(interval=5.0), Story().state, 6.0, 6.1, due=9.0) == 9.0
     assert plan(Policy(interval=5.0), Story().state, 9.2, 9.3, due=9.0) == 14.0
     assert plan(Policy(interval=5.0), Story().state, 12.0, 12.1, due=9.0) == 19.0
