@@ -26,9 +26,15 @@ from types import TracebackType
 
 from watchdog.target import Gone, Refusal
 
+PTRACE_POKEDATA = 5
 PTRACE_DETACH = 17
+PTRACE_GETREGSET = 0x4204
+PTRACE_SETREGSET = 0x4205
 PTRACE_SEIZE = 0x4206
 PTRACE_INTERRUPT = 0x4207
+NT_PRSTATUS = 1
+INTERRUPTED = 128 << 8 | signal.SIGTRAP  # PTRACE_EVENT_STOP with SIGTRAP: our interrupt, and not a group-stop
+WORD = 8  # bytes, that PTRACE_POKEDATA writes
 WALL = 0x40000000  # __WALL: threads too, whatever their parent
 ANY_CHANGE = os.WSTOPPED | os.WEXITED | os.WNOWAIT | os.WNOHANG | WALL
 
@@ -48,11 +54,52 @@ class Awake(Refusal):
     """Between two looks the thread left its epoll wait: it is awake, and a stop might break what it does now."""
 
 
-def request(what: int, tid: int, data: int = 0) -> None:
+_REGISTERS = """
+r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss fs_base gs_base ds es fs gs
+"""
+
+
+class Registers(ctypes.Structure):
+    """user_regs_struct of x86-64 (sys/user.h)."""
+
+    _fields_ = tuple((name, ctypes.c_uint64) for name in _REGISTERS.split())
+
+
+class _Vector(ctypes.Structure):
+    """struct iovec."""
+
+    _fields_ = (("base", ctypes.c_void_p), ("length", ctypes.c_size_t))
+
+
+def request(what: int, tid: int, data: int = 0, address: int = 0) -> None:
     """ptrace(2). Raises `OSError`."""
-    if _ptrace(what, tid, None, data) == -1:
+    if _ptrace(what, tid, address, data) == -1:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
+
+
+def registers(tid: int) -> Registers | None:
+    """Of a stopped thread; None: it runs 32-bit code, whose registers are others. Raises `OSError`."""
+    found = Registers()
+    vector = _Vector(ctypes.addressof(found), ctypes.sizeof(found))
+    request(PTRACE_GETREGSET, tid, ctypes.addressof(vector), NT_PRSTATUS)
+    return found if vector.length == ctypes.sizeof(found) else None
+
+
+def set_registers(tid: int, wanted: Registers) -> None:
+    """Of a stopped thread; all of them at once. Raises `OSError`."""
+    vector = _Vector(ctypes.addressof(wanted), ctypes.sizeof(wanted))
+    request(PTRACE_SETREGSET, tid, ctypes.addressof(vector), NT_PRSTATUS)
+
+
+def write(tid: int, address: int, data: bytes) -> None:
+    """Into the memory of a stopped thread, by whole words, where it may only read as well. Raises `OSError`."""
+    for at in range(0, len(data), WORD):
+        request(PTRACE_POKEDATA, tid, int.from_bytes(data[at : at + WORD], "little"), address + at)
+
+
+def _nothing() -> None:
+    pass
 
 
 class Tracer:
@@ -72,10 +119,13 @@ class Tracer:
         self.look_after()
         signal.pthread_sigmask(signal.SIG_SETMASK, self._mask)
 
-    def nudge(self, tid: int, still_waits: Callable[[], bool], bound: float) -> int:
+    def nudge(
+        self, tid: int, still_waits: Callable[[], bool], bound: float, at_stop: Callable[[], None] = _nothing
+    ) -> int:
         """Stop the thread and let it go; how long that took, in ns (it stood still for less).
 
         `still_waits` is asked once the thread is seized: whether this is the thread that was meant, in its epoll wait.
+        `at_stop` is called while it stands still; not where it stopped for something else than our interrupt.
         Raises `PermissionError` (seizing was refused), `Gone`, `Awake`, and `NotStopped` after `bound` seconds.
         """
         self._seize(tid)
@@ -91,7 +141,11 @@ class Tracer:
         if status is None:
             self._late.add(tid)
             raise NotStopped(f"thread {tid} did not stop within {bound * 1000:.0f} ms")
-        self._let_go(tid, status)
+        try:
+            if status == INTERRUPTED:
+                at_stop()
+        finally:
+            self._let_go(tid, status)
         return time.perf_counter_ns() - started
 
     def look_after(self) -> None:

@@ -1,0 +1,246 @@
+"""The drill's stall: threads that sleep in an epoll wait sleep on a fresh, empty epoll instead, until they get EINTR.
+
+To the outside each is then a thread that has lost its wake-up: it sleeps in an epoll wait without a time-out, while its
+own epoll has ready events. Any EINTR (a nudge, a signal, a freeze) ends it: the application sees EINTR from its wait,
+nothing else, and waits on its own epoll again. How, and why we may be killed at any moment: `detour`.
+
+Rules: as of the nudge; only threads that sleep in an epoll wait, one at a time, stopped as shortly as by a nudge. One
+that is in a stall already is not touched: a stop would end it. Under a seccomp filter nobody is stalled unless somebody
+knows it: a filter that a program has set itself may kill it for an epoll_create1. x86-64 only.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from watchdog.evidence.calls import Unreadable, epoll_wait
+from watchdog.evidence.pinned import open_directory, pinned, read, status
+from watchdog.evidence.rights import NotPermitted, YamaForbids
+from watchdog.helper import threads
+from watchdog.helper.detour import OtherMachine, Vdso, divert, on_detour, vdso_of
+from watchdog.helper.nudge import DEADLINE, THREAD_BOUND, TOLD, Nudged, Skipped
+from watchdog.helper.ptrace import Awake, Tracer
+from watchdog.model import Epoch, Outcome
+from watchdog.target import Gone, NeverATarget, Refusal
+
+PARKED_WITHIN = 0.1  # seconds, from letting a thread go until it sleeps on the detour
+
+
+class Filtered(Refusal):
+    """A seccomp filter may kill the process for a call that it does not make by itself."""
+
+    hint = "allow it only where the filter lets epoll_create1, epoll waits and close pass"
+
+
+class Stalled(Refusal):
+    """The thread is in the drill's stall already."""
+
+    hint = "a nudge ends it"
+
+
+class NotParked(Refusal):
+    """The thread was sent to wait elsewhere and does not sleep there."""
+
+    hint = "a signal woke it, or it has no descriptor left"
+
+
+@dataclass(slots=True)
+class Stall:
+    """What one stall came to. `others`: threads that do something else than wait in epoll; they were left alone."""
+
+    stalled: list[Nudged] = field(default_factory=list)
+    skipped: list[Skipped] = field(default_factory=list)
+    processes: int = 0
+    others: int = 0
+    unfinished: bool = False  # the deadline came first
+
+    @property
+    def longest_ns(self) -> int:
+        """The longest stop of any thread; 0 where none was stopped."""
+        return max((thread.stopped_ns for thread in self.stalled), default=0)
+
+    def outcome(self) -> Outcome:
+        """As a nudge tells it: a stall that reached no thread has not begun."""
+        if self.stalled:
+            return Outcome.DONE
+        if self.skipped and all(isinstance(skipped.refusal, Gone) for skipped in self.skipped) and not self.others:
+            return Outcome.GONE
+        return Outcome.TIMED_OUT if self.unfinished else Outcome.REFUSED
+
+    def reason(self) -> str:
+        """One line for people."""
+        if self.stalled:
+            told = f"{_threads(len(self.stalled))} stalled, longest stop {self.longest_ns / 1e6:.2f} ms"
+            if self.skipped:
+                told += f"; {len(self.skipped)} not: {self.skipped[0].refusal}"
+            return told + ("; the deadline left some out" if self.unfinished else "")
+        if self.skipped:
+            first = self.skipped[0]
+            return f"{'thread' if first.tid else 'process'} {first.tid or first.pid}: {first.refusal}"
+        if self.unfinished:
+            return "no thread was reached before the deadline"
+        return f"none of {_threads(self.others)} waits in epoll_wait: there is nothing to stall"
+
+    def detail(self) -> dict[str, Any]:
+        """Plain values for the peer and the store: no pointers. `epoll_fd` is the one that each thread left."""
+        return {
+            "stalled": len(self.stalled),
+            "longest_stop_seconds": self.longest_ns / 1e9,
+            "processes": self.processes,
+            "others": self.others,
+            "unfinished": self.unfinished,
+            "threads": [
+                {
+                    "pid": thread.pid,
+                    "tid": thread.tid,
+                    "name": thread.name,
+                    "call": thread.wait.name,
+                    "epoll_fd": thread.wait.epfd,
+                    "finite": thread.wait.finite,
+                    "stopped_seconds": thread.stopped_ns / 1e9,
+                }
+                for thread in self.stalled[:TOLD]
+            ],
+            "skipped": [
+                {
+                    "pid": skipped.pid,
+                    "tid": skipped.tid,
+                    "refusal": type(skipped.refusal).__name__,
+                    "reason": str(skipped.refusal),
+                    "hint": skipped.refusal.hint,
+                }
+                for skipped in self.skipped[:TOLD]
+            ],
+        }
+
+
+def stall(
+    epochs: tuple[Epoch, ...],
+    never: frozenset[int] = frozenset(),
+    deadline: float = DEADLINE,
+    *,
+    filter_allows: bool = False,
+) -> Stall:
+    """Stall every thread of these processes that sleeps in an epoll wait, for at most `deadline` seconds.
+
+    A refusal is part of the result, not raised. `never` as in `nudge`. `filter_allows`: somebody knows that a seccomp
+    filter of theirs lets epoll_create1 and close pass. Call it in a worker, and only one at a time for a process.
+    """
+    result = Stall()
+    until = time.monotonic() + deadline
+    never |= {1, os.getpid(), os.getppid()}
+    with Tracer() as tracer:
+        for epoch in epochs:
+            result.processes += 1
+            try:
+                if epoch.pid in never:
+                    raise NeverATarget("it is never touched")
+                with pinned(epoch) as process:
+                    threads.check_nudgeable(process)
+                    _stall_process(_Round(tracer, epoch.pid, process, until, filter_allows), result)
+            except Refusal as refusal:
+                result.skipped.append(Skipped(epoch.pid, 0, refusal))
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class _Round:
+    """What is the same for all threads of a process."""
+
+    tracer: Tracer
+    pid: int
+    process: int
+    until: float
+    filter_allows: bool
+
+
+def _stall_process(round_: _Round, result: Stall) -> None:
+    listing = os.open("task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=round_.process)
+    try:
+        with os.scandir(listing) as entries:
+            tids = sorted(int(entry.name) for entry in entries)
+        with vdso_of(round_.process) as vdso:
+            for tid in tids:
+                if time.monotonic() >= round_.until:
+                    result.unfinished = True
+                    return
+                _try_thread(round_, tid, listing, vdso, result)
+                round_.tracer.look_after()
+    finally:
+        os.close(listing)
+
+
+def _try_thread(round_: _Round, tid: int, listing: int, vdso: Vdso, result: Stall) -> None:
+    try:
+        stalled = _stall_thread(round_, tid, listing, vdso)
+    except (NotPermitted, YamaForbids, Unreadable, Filtered, OtherMachine):
+        raise  # so it is with every thread of the process
+    except Refusal as refusal:
+        result.skipped.append(Skipped(round_.pid, tid, refusal))
+    else:
+        if stalled is None:
+            result.others += 1
+        else:
+            result.stalled.append(stalled)
+
+
+def _stall_thread(round_: _Round, tid: int, listing: int, vdso: Vdso) -> Nudged | None:
+    """None: the thread does not sleep in an epoll wait. Raises a `Refusal`."""
+    try:
+        task = open_directory(str(tid), listing)
+    except FileNotFoundError:
+        return None  # it ended since the threads were listed
+    try:
+        wait = epoll_wait(task)
+        if wait is None or not threads.sleeps(task):
+            return None
+        if wait.epfd is None:
+            raise Unreadable("the kernel does not tell which epoll a thread waits on")
+        if on_detour(task, vdso):
+            raise Stalled("it is in a stall of ours already")
+        if status(task).get("Seccomp") == ["2"] and not round_.filter_allows:
+            raise Filtered("it is under a seccomp filter, which may kill it for a call that it never makes")
+        name = read(task, "comm").decode(errors="replace").strip()
+        stopped_ns = _send(round_, tid, task, vdso)
+        _await_parked(task, vdso)
+        return Nudged(round_.pid, tid, name, wait, stopped_ns)
+    except (Awake, FileNotFoundError):
+        return None
+    except PermissionError:
+        raise threads.explain(task) from None
+    finally:
+        os.close(task)
+
+
+def _send(round_: _Round, tid: int, task: int, vdso: Vdso) -> int:
+    """Stop the thread and send it on its detour; for how long it stood still, in ns. Raises a `Refusal`."""
+    sent = False
+
+    def send() -> None:
+        nonlocal sent
+        sent = divert(tid, vdso)
+
+    def still_waits() -> bool:
+        return epoll_wait(task) is not None and not on_detour(task, vdso)
+
+    bound = max(0.0, min(THREAD_BOUND, round_.until - time.monotonic()))
+    stopped_ns = round_.tracer.nudge(tid, still_waits, bound, send)
+    if not sent:
+        raise Awake(f"thread {tid} has left its epoll wait")
+    return stopped_ns
+
+
+def _await_parked(task: int, vdso: Vdso) -> None:
+    """Wait until the thread sleeps on its detour, of which nothing tells. Raises `NotParked`."""
+    until = time.monotonic() + PARKED_WITHIN
+    while not (epoll_wait(task) and on_detour(task, vdso)):
+        if time.monotonic() > until:
+            raise NotParked("it does not sleep where it was sent")
+        time.sleep(0.0005)
+
+
+def _threads(number: int) -> str:
+    return f"{number} thread{'' if number == 1 else 's'}"
