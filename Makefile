@@ -1,5 +1,5 @@
 # Each target does its own set-up. `make demo` shows the main job; `make test` runs everything that CI runs.
-.PHONY: demo test outbox lookalikes false-proofs lint bench install deb lock clean
+.PHONY: demo test outbox lookalikes false-proofs lab lint bench install deb lock clean
 .DEFAULT_GOAL := demo
 
 demo:
@@ -14,6 +14,7 @@ test: lint
 ifdef ARGS
 	.venv/bin/pytest $(ARGS)
 else
+	@.venv/bin/python -m tests.kernel_lab.kernel  # minutes of both cores, which no test is to be measured beside
 	@failed=0; \
 	.venv/bin/pytest -n 2 $(ALONE:%=--ignore=%) || failed=1; \
 	.venv/bin/pytest $(ALONE) || failed=1; \
@@ -34,6 +35,12 @@ lookalikes:
 false-proofs:
 	@packaging/setup test
 	.venv/bin/python -m tests.lookalikes.false_proofs $(ARGS)
+
+# The kernel that loses wake-ups (docs/kernel-lab.md), and what it shows.
+lab:
+	@packaging/setup test
+	@.venv/bin/python -m tests.kernel_lab.kernel
+	.venv/bin/pytest tests/kernel_lab $(ARGS)
 
 lint:
 	@packaging/setup test

@@ -1,0 +1,56 @@
+"""The lab's kernel loses the wake-ups that it is told to lose, and no others; what it lost, a nudge brings back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import pytest
+
+from tests.kernel_lab import guest, kernel, uml
+from tests.kernel_lab.guest import Seen
+from watchdog.proof import EPOLL_SLEEP
+
+BOOT_AND_ALL = 60.0  # s; it takes about five
+
+
+@pytest.fixture(scope="module")
+def seen(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Seen]:
+    """What became of each victim's event; the kernel boots once for them all."""
+    if lacking := kernel.missing():
+        pytest.skip(f"needs {lacking}")
+    base = tmp_path_factory.mktemp("kernel")
+    init = [f"{kernel.REPOSITORY}/.venv/bin/python", guest.__file__, str(kernel.REPOSITORY), str(base)]
+    with uml.booted(base, init) as machine:
+        machine.wait(BOOT_AND_ALL)
+    result = base / "seen.json"
+    assert result.exists(), (base / "console").read_text(errors="replace")[-4000:]
+    return {name: Seen(**each) for name, each in json.loads(result.read_text()).items()}
+
+
+pytestmark = pytest.mark.timeout(1200)  # the first of these tests may have to build the kernel
+
+
+def test_an_event_whose_wake_up_is_lost_stays_unanswered(seen: Mapping[str, Seen]) -> None:
+    victim = seen["without time-out"]
+    assert (victim.answered, victim.lost, victim.left) == (False, 1, 0)
+
+
+def test_the_thread_sleeps_on_in_epoll_wait(seen: Mapping[str, Seen]) -> None:
+    victim = seen["without time-out"]
+    call, _epfd, _events, _maxevents, timeout, *_rest = victim.call.split()
+    assert (call, timeout) == ("232", "0xffffffff")
+    assert victim.wchan in EPOLL_SLEEP
+
+
+def test_a_nudge_wakes_it_and_the_event_is_there(seen: Mapping[str, Seen]) -> None:
+    victim = seen["without time-out"]
+    assert victim.answered_after_nudge, victim.nudge
+
+
+def test_a_process_of_another_name_loses_nothing(seen: Mapping[str, Seen]) -> None:
+    assert seen["of another name"] == Seen(answered=True, lost=0, left=1)
+
+
+def test_a_wait_with_a_time_out_loses_nothing(seen: Mapping[str, Seen]) -> None:
+    assert seen["with time-out"] == Seen(answered=True, lost=0, left=1)
