@@ -127,7 +127,7 @@ def booted(base: Path, *, keep: frozenset[str] = frozenset()) -> Iterator[Machin
     """A machine, for as long as the context lasts. `base` is an empty directory; units in `keep` are not masked."""
     for name in ("disk", "upper"):
         (base / name).mkdir(parents=True)
-    _prepare(base / "upper", keep)
+    prepare(base / "upper", keep)
     notify = _notify_socket(base / "notify")
     with _own_cgroup() as cgroup, (base / "console").open("wb") as console:
         around = [
@@ -160,12 +160,15 @@ def booted(base: Path, *, keep: frozenset[str] = frozenset()) -> Iterator[Machin
             container.wait()
 
 
-def _prepare(upper: Path, keep: frozenset[str]) -> None:
-    """The overlay's own files: a machine id (two equal ones share their journals), and what must not start."""
+def prepare(upper: Path, keep: frozenset[str], more: frozenset[str] = frozenset()) -> None:
+    """The overlay's own files: a machine id (two equal ones share their journals), and what must not start.
+
+    `more` is masked beside `MASKED`.
+    """
     system = upper / "etc/systemd/system"
     system.mkdir(parents=True)
     (upper / "etc/machine-id").write_text(uuid.uuid4().hex + "\n")
-    for unit in (_enabled_here() | MASKED) - keep - WANTED:
+    for unit in (_enabled_here() | MASKED | more) - keep - WANTED:
         (system / unit).unlink(missing_ok=True)
         (system / unit).symlink_to("/dev/null")
 
