@@ -66,7 +66,7 @@ def nudge_by_methods(
 
 def _by_ptrace(epochs: tuple[Epoch, ...], never: frozenset[int]) -> Tried:
     done = nudge(epochs, never)
-    refusals = [skipped.refusal for skipped in done.skipped] if not done.nudged else []
+    refusals = [skipped.refusal for skipped in done.skipped] if not done.reached else []
     first = next((refusal for refusal in refusals if isinstance(refusal, NO_RIGHTS)), None)
     return Tried(Method.PTRACE, done.performed(), first or next(iter(refusals), None))
 

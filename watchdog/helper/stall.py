@@ -13,18 +13,17 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
 from watchdog.evidence.calls import Unreadable, epoll_wait
-from watchdog.evidence.pinned import open_directory, pinned, read, status
+from watchdog.evidence.pinned import open_directory, read, status
 from watchdog.evidence.rights import NotPermitted, YamaForbids
 from watchdog.helper import threads
 from watchdog.helper.detour import OtherMachine, Vdso, divert, on_detour, vdso_of
-from watchdog.helper.nudge import DEADLINE, THREAD_BOUND, TOLD, Nudged, Skipped
 from watchdog.helper.ptrace import Awake, Tracer
-from watchdog.model import Epoch, Outcome
-from watchdog.target import Gone, NeverATarget, Refusal
+from watchdog.helper.reach import DEADLINE, THREAD_BOUND, Reach, Reached, Skipped, each, listed
+from watchdog.model import Epoch
+from watchdog.target import Refusal
 
 PARKED_WITHIN = 0.1  # seconds, from letting a thread go until it sleeps on the detour
 
@@ -48,73 +47,11 @@ class NotParked(Refusal):
 
 
 @dataclass(slots=True)
-class Stall:
-    """What one stall came to. `others`: threads that do something else than wait in epoll; they were left alone."""
+class Stall(Reach):
+    """What one stall came to. In the detail, `epoll_fd` is the one that each thread left."""
 
-    stalled: list[Nudged] = field(default_factory=list)
-    skipped: list[Skipped] = field(default_factory=list)
-    processes: int = 0
-    others: int = 0
-    unfinished: bool = False  # the deadline came first
-
-    @property
-    def longest_ns(self) -> int:
-        """The longest stop of any thread; 0 where none was stopped."""
-        return max((thread.stopped_ns for thread in self.stalled), default=0)
-
-    def outcome(self) -> Outcome:
-        """As a nudge tells it: a stall that reached no thread has not begun."""
-        if self.stalled:
-            return Outcome.DONE
-        if self.skipped and all(isinstance(skipped.refusal, Gone) for skipped in self.skipped) and not self.others:
-            return Outcome.GONE
-        return Outcome.TIMED_OUT if self.unfinished else Outcome.REFUSED
-
-    def reason(self) -> str:
-        """One line for people."""
-        if self.stalled:
-            told = f"{_threads(len(self.stalled))} stalled, longest stop {self.longest_ns / 1e6:.2f} ms"
-            if self.skipped:
-                told += f"; {len(self.skipped)} not: {self.skipped[0].refusal}"
-            return told + ("; the deadline left some out" if self.unfinished else "")
-        if self.skipped:
-            first = self.skipped[0]
-            return f"{'thread' if first.tid else 'process'} {first.tid or first.pid}: {first.refusal}"
-        if self.unfinished:
-            return "no thread was reached before the deadline"
-        return f"none of {_threads(self.others)} waits in epoll_wait: there is nothing to stall"
-
-    def detail(self) -> dict[str, Any]:
-        """Plain values for the peer and the store: no pointers. `epoll_fd` is the one that each thread left."""
-        return {
-            "stalled": len(self.stalled),
-            "longest_stop_seconds": self.longest_ns / 1e9,
-            "processes": self.processes,
-            "others": self.others,
-            "unfinished": self.unfinished,
-            "threads": [
-                {
-                    "pid": thread.pid,
-                    "tid": thread.tid,
-                    "name": thread.name,
-                    "call": thread.wait.name,
-                    "epoll_fd": thread.wait.epfd,
-                    "finite": thread.wait.finite,
-                    "stopped_seconds": thread.stopped_ns / 1e9,
-                }
-                for thread in self.stalled[:TOLD]
-            ],
-            "skipped": [
-                {
-                    "pid": skipped.pid,
-                    "tid": skipped.tid,
-                    "refusal": type(skipped.refusal).__name__,
-                    "reason": str(skipped.refusal),
-                    "hint": skipped.refusal.hint,
-                }
-                for skipped in self.skipped[:TOLD]
-            ],
-        }
+    deed = "stall"
+    done = "stalled"
 
 
 def stall(
@@ -126,23 +63,16 @@ def stall(
 ) -> Stall:
     """Stall every thread of these processes that sleeps in an epoll wait, for at most `deadline` seconds.
 
-    A refusal is part of the result, not raised. `never` as in `nudge`. `filter_allows`: somebody knows that a seccomp
+    A refusal is part of the result, not raised. `never` as in `each`. `filter_allows`: somebody knows that a seccomp
     filter of theirs lets epoll_create1 and close pass. Call it in a worker, and only one at a time for a process.
     """
     result = Stall()
     until = time.monotonic() + deadline
-    never |= {1, os.getpid(), os.getppid()}
-    with Tracer() as tracer:
-        for epoch in epochs:
-            result.processes += 1
-            try:
-                if epoch.pid in never:
-                    raise NeverATarget("it is never touched")
-                with pinned(epoch) as process:
-                    threads.check_nudgeable(process)
-                    _stall_process(_Round(tracer, epoch.pid, process, until, filter_allows), result)
-            except Refusal as refusal:
-                result.skipped.append(Skipped(epoch.pid, 0, refusal))
+
+    def act(tracer: Tracer, pid: int, process: int) -> None:
+        _stall_process(_Round(tracer, pid, process, until, filter_allows), result)
+
+    each(result, epochs, never, act)
     return result
 
 
@@ -158,19 +88,13 @@ class _Round:
 
 
 def _stall_process(round_: _Round, result: Stall) -> None:
-    listing = os.open("task", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=round_.process)
-    try:
-        with os.scandir(listing) as entries:
-            tids = sorted(int(entry.name) for entry in entries)
-        with vdso_of(round_.process) as vdso:
-            for tid in tids:
-                if time.monotonic() >= round_.until:
-                    result.unfinished = True
-                    return
-                _try_thread(round_, tid, listing, vdso, result)
-                round_.tracer.look_after()
-    finally:
-        os.close(listing)
+    with listed(round_.process) as (listing, tids), vdso_of(round_.process) as vdso:
+        for tid in tids:
+            if time.monotonic() >= round_.until:
+                result.unfinished = True
+                return
+            _try_thread(round_, tid, listing, vdso, result)
+            round_.tracer.look_after()
 
 
 def _try_thread(round_: _Round, tid: int, listing: int, vdso: Vdso, result: Stall) -> None:
@@ -184,10 +108,10 @@ def _try_thread(round_: _Round, tid: int, listing: int, vdso: Vdso, result: Stal
         if stalled is None:
             result.others += 1
         else:
-            result.stalled.append(stalled)
+            result.reached.append(stalled)
 
 
-def _stall_thread(round_: _Round, tid: int, listing: int, vdso: Vdso) -> Nudged | None:
+def _stall_thread(round_: _Round, tid: int, listing: int, vdso: Vdso) -> Reached | None:
     """None: the thread does not sleep in an epoll wait. Raises a `Refusal`."""
     try:
         task = open_directory(str(tid), listing)
@@ -206,7 +130,7 @@ def _stall_thread(round_: _Round, tid: int, listing: int, vdso: Vdso) -> Nudged 
         name = read(task, "comm").decode(errors="replace").strip()
         stopped_ns = _send(round_, tid, task, vdso)
         _await_parked(task, vdso)
-        return Nudged(round_.pid, tid, name, wait, stopped_ns)
+        return Reached(round_.pid, tid, name, wait, stopped_ns)
     except (Awake, FileNotFoundError):
         return None
     except PermissionError:
@@ -240,7 +164,3 @@ def _await_parked(task: int, vdso: Vdso) -> None:
         if time.monotonic() > until:
             raise NotParked("it does not sleep where it was sent")
         time.sleep(0.0005)
-
-
-def _threads(number: int) -> str:
-    return f"{number} thread{'' if number == 1 else 's'}"
