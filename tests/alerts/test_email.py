@@ -244,17 +244,20 @@ async def test_whoever_is_put_off_is_tried_for_days_and_holds_up_no_later_mail_o
     assert "it refused 1 of 2 recipients: 450 4.2.0" in caplog.text
 
 
-async def test_a_deadline_in_the_farewell_makes_no_failure_of_a_mail_that_was_taken() -> None:
-    taken = (b"220 mail.test\r\n", b"250 mail.test\r\n", b"250 OK\r\n", b"250 OK\r\n", b"354 go on\r\n")
+async def take_a_mail(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """The receiver's side of SMTP, up to the farewell."""
+    for line in (b"220 mail.test\r\n", b"250 mail.test\r\n", b"250 OK\r\n", b"250 OK\r\n", b"354 go on\r\n"):
+        writer.write(line)
+        await reader.readline()
+    await reader.readuntil(b"\r\n.\r\n")
+    writer.write(b"250 OK\r\n")
 
+
+async def test_a_deadline_in_the_farewell_makes_no_failure_of_a_mail_that_was_taken() -> None:
     ended = asyncio.Event()
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for line in taken:
-            writer.write(line)
-            await reader.readline()
-        await reader.readuntil(b"\r\n.\r\n")
-        writer.write(b"250 OK\r\n")
+        await take_a_mail(reader, writer)
         await reader.read()  # QUIT gets no answer
         writer.close()
         await writer.wait_closed()
@@ -336,14 +339,8 @@ async def test_what_is_no_smtp_is_worth_another_attempt() -> None:
 
 
 async def test_a_mail_that_was_taken_is_delivered_whatever_the_farewell() -> None:
-    taken = (b"220 mail.test\r\n", b"250 mail.test\r\n", b"250 OK\r\n", b"250 OK\r\n", b"354 go on\r\n")
-
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for line in taken:
-            writer.write(line)
-            await reader.readline()
-        await reader.readuntil(b"\r\n.\r\n")
-        writer.write(b"250 OK\r\n")
+        await take_a_mail(reader, writer)
         await writer.drain()
         writer.transport.abort()
 

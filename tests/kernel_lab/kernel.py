@@ -8,7 +8,6 @@ Sources: Documentation/virt/uml/user_mode_linux_howto_v2.rst; scripts/kconfig/me
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import hashlib
 import os
@@ -17,6 +16,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
+from tests.kept import kept
 from tests.kernel_lab import patches
 
 HERE = Path(__file__).resolve().parent
@@ -36,13 +36,7 @@ class BuildFailed(Exception):
 @functools.cache
 def kernel() -> Path:
     """The kernel's executable, built where that has not been done yet."""
-    where = KEPT / _hash()
-    KEPT.mkdir(parents=True, exist_ok=True)
-    with (KEPT / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not where.exists():
-            _build(where)
-    return where / "linux"
+    return kept(KEPT, _hash(), _build, KEEP) / "linux"
 
 
 def missing() -> str:
@@ -62,8 +56,6 @@ def _build(where: Path) -> None:
         _run(Path(draft), "strip", "linux")
         where.mkdir()
         Path(draft, "linux").rename(where / "linux")
-    for older in sorted(KEPT.glob("*/"), key=lambda each: each.stat().st_mtime)[:-KEEP]:
-        shutil.rmtree(older)
 
 
 def _configure(tree: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
@@ -18,7 +17,8 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from tests.kernel_lab import agent, uml
-from tests.systemd.machine import REPOSITORY, prepare
+from tests.systemd.inside import OVERLAY, REPOSITORY, BootFailed, Inside
+from tests.systemd.machine import prepare
 
 BOOT_TIMEOUT = 60.0  # s
 GRACE = 10.0  # s that the answer may come after the command's own time-out
@@ -51,49 +51,31 @@ none /run/lab hostfs {shared} 0 0
 """
 
 # What it boots, it finds in the merged directory: only there is the host's root as it is, with ours above it.
-BOOT = """
+BOOT = f"""
 set -eu
 base=$1; shift
-mount -t tmpfs -o size=2g,mode=755 tmpfs "$base/disk"
-mkdir "$base/disk/upper" "$base/disk/work" "$base/disk/root"
-cp -a "$base/upper/." "$base/disk/upper"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$base/disk/upper,workdir=$base/disk/work" "$base/disk/root"
+{OVERLAY}
 exec "$@"
 """
 AROUND = ("setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL")
 
 
-class BootFailed(Exception):
-    """The machine did not come up; the text is the end of its console."""
-
-
 @dataclass(slots=True)
-class Machine:
+class Machine(Inside):
     """A booted system. One command at a time: its number goes over `line`, the rest through `shared`."""
 
     line: socket.socket
     shared: Path
     commands: int = 0
 
-    def run(
-        self,
-        *argv: str | os.PathLike[str],
-        check: bool = True,
-        env: Mapping[str, str] | None = None,
-        stdin: str = "",
-        timeout: float = 60.0,
+    def _inside(
+        self, words: list[str], environment: Mapping[str, str], stdin: str, timeout: float
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command inside, as root with all capabilities. With `check`, its failure fails the test."""
-        words = [os.fspath(word) for word in argv]
-        environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": "/root", **(env or {})}
         request = {"argv": words, "env": environment, "stdin": stdin, "timeout": timeout}
         answer = self._perform(request, timeout + GRACE)
         if "timed_out" in answer:
             raise subprocess.TimeoutExpired(words, timeout)
-        done = subprocess.CompletedProcess(words, answer["code"], answer["stdout"], answer["stderr"])
-        if check and done.returncode != 0:
-            raise AssertionError(f"{words} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-        return done
+        return subprocess.CompletedProcess(words, answer["code"], answer["stdout"], answer["stderr"])
 
     def _perform(self, request: dict[str, Any], timeout: float) -> dict[str, Any]:
         self.commands += 1
@@ -112,15 +94,6 @@ class Machine:
                 raise ConnectionResetError("the machine is gone")
             said += more
         assert int(said) == number, f"the agent says {said!r}, not {number}"
-
-    def write_file(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Write a file inside."""
-        script = 'mkdir -p "$(dirname "$1")" && cat >"$1" && chmod "$2" "$1"'
-        self.run("sh", "-c", script, "write_file", path, f"{mode:o}", stdin=text)
-
-    def systemctl(self, *arguments: str, check: bool = True) -> str:
-        """Run systemctl inside; its stdout, stripped."""
-        return self.run("systemctl", "--no-pager", *arguments, check=check).stdout.strip()
 
     def lose(self, comm: str, times: int) -> None:
         """From now on, waits without a time-out of threads of this name lose their wake-ups, so many of them."""

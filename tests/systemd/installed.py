@@ -6,7 +6,6 @@ A build takes some 15 s, so packages are kept in .cache/packages, under a hash o
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import functools
 import hashlib
 import os
@@ -16,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.kept import kept
 from tests.systemd.machine import REPOSITORY, Machine, booted
 
 SOURCES = (
@@ -23,6 +23,7 @@ SOURCES = (
     *("docs", "packaging", "systemd", "watchdog"),
 )
 KEPT = REPOSITORY / ".cache/packages"
+KEEP = 4  # other branches', too
 NEVER_CHANGES = {"SOURCE_DATE_EPOCH": "1700000000"}  # a commit that changes no file makes no other package
 QUICK = {"DPKG_DEB_COMPRESSOR_TYPE": "gzip", "DPKG_DEB_COMPRESSOR_LEVEL": "1"}  # of 30 s of CPU, xz takes 24
 DAEMON, HELPER, SOCKET = "epoll-watchdog.service", "epoll-watchdog-helper.service", "epoll-watchdog-helper.socket"
@@ -31,13 +32,7 @@ DAEMON, HELPER, SOCKET = "epoll-watchdog.service", "epoll-watchdog-helper.servic
 @functools.cache
 def package() -> Path:
     """The package of this tree, built where that has not been done yet; below the repository, which machines see."""
-    where = KEPT / _hash()
-    KEPT.mkdir(parents=True, exist_ok=True)
-    with (KEPT / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if not where.exists():
-            _build(where)
-    [found] = where.glob("*-1_*.deb")
+    [found] = kept(KEPT, _hash(), _build, KEEP).glob("*-1_*.deb")
     return found
 
 
@@ -52,8 +47,6 @@ def _build(where: Path) -> None:
         where.mkdir()
         for deb in Path(draft).glob("*.deb"):
             shutil.copy(deb, where)
-    for older in sorted(KEPT.glob("*/"), key=lambda each: each.stat().st_mtime)[:-4]:
-        shutil.rmtree(older)
 
 
 def _hash() -> str:

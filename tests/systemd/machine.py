@@ -24,8 +24,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-PYTHON = REPOSITORY / ".venv/bin/python"
+from tests.systemd.inside import OVERLAY, BootFailed, Inside
+from tests.systemd.inside import PYTHON as PYTHON
+from tests.systemd.inside import REPOSITORY as REPOSITORY
 
 BOOT_TIMEOUT = 30.0  # s; it takes about one
 WANTED = {"dbus.service", "dbus.socket", "systemd-journald.service"}
@@ -43,25 +44,18 @@ MASKED = {
 }
 
 # Enters a cgroup of its own first: nspawn calls the payload's cgroup "payload", so two containers would share one.
-BOOT = """
+BOOT = f"""
 set -eu
 base=$1 cgroup=$2 repository=$3
 echo 0 >"$cgroup/cgroup.procs"
-mount -t tmpfs -o size=1g,mode=755 tmpfs "$base/disk"
-mkdir "$base/disk/upper" "$base/disk/work" "$base/disk/root"
-cp -a "$base/upper/." "$base/disk/upper"
-mount -t overlay overlay -o "lowerdir=/,upperdir=$base/disk/upper,workdir=$base/disk/work" "$base/disk/root"
+{OVERLAY}
 exec systemd-nspawn --quiet --boot --register=no --keep-unit --private-network --system-call-filter=pidfd_getfd \
     --notify-ready=yes --console=pipe --bind-ro="$repository" --directory="$base/disk/root"
 """
 
 
-class BootFailed(Exception):
-    """The container did not come up; the text has what systemd-nspawn and systemd said."""
-
-
 @dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Inside):
     """A booted system. `leader` is its PID 1, as seen from here."""
 
     leader: int
@@ -71,55 +65,11 @@ class Machine:
         """The D-Bus address of its system bus, for a process outside."""
         return f"unix:path=/proc/{self.leader}/root/run/dbus/system_bus_socket"
 
-    def run(
-        self,
-        *argv: str | os.PathLike[str],
-        check: bool = True,
-        env: Mapping[str, str] | None = None,
-        stdin: str = "",
-        timeout: float = 60.0,
+    def _inside(
+        self, words: list[str], environment: Mapping[str, str], stdin: str, timeout: float
     ) -> subprocess.CompletedProcess[str]:
-        """Run a command inside, as root with all capabilities. With `check`, its failure fails the test."""
-        environment = {"PATH": os.environ["PATH"], "LANG": "C.UTF-8", "HOME": "/root", **(env or {})}
-        inside = ["nsenter", f"--target={self.leader}", "--all", "--", *(os.fspath(word) for word in argv)]
-        done = subprocess.run(inside, env=environment, input=stdin, capture_output=True, text=True, timeout=timeout)
-        if check and done.returncode != 0:
-            raise AssertionError(f"{argv} ended with {done.returncode}:\n{done.stdout}{done.stderr}")
-        return done
-
-    def python(self, code: str, *arguments: str, before: tuple[str, ...] = ()) -> str:
-        """Run Python code inside, in the repository's venv, perhaps behind a command such as setpriv; its stdout."""
-        done = self.run(*before, PYTHON, "-c", code, *arguments, env={"PYTHONPATH": str(REPOSITORY)})
-        return done.stdout
-
-    def write_file(self, path: str, text: str, mode: int = 0o644) -> None:
-        """Write a file inside. Not through /proc/PID/root: there an absolute symlink leads back to the host."""
-        script = 'mkdir -p "$(dirname "$1")" && cat >"$1" && chmod "$2" "$1"'
-        self.run("sh", "-c", script, "write_file", path, f"{mode:o}", stdin=text)
-
-    def systemctl(self, *arguments: str, check: bool = True) -> str:
-        """Run systemctl inside; its stdout, stripped."""
-        return self.run("systemctl", "--no-pager", *arguments, check=check).stdout.strip()
-
-    def show(self, unit: str, name: str) -> str:
-        """One property of a unit, as systemctl prints it."""
-        return self.systemctl("show", unit, "--property", name, "--value")
-
-    def add_unit(self, name: str, text: str, *, start: bool = False) -> str:
-        """Write a unit file, perhaps start it; the unit's name, for the caller's convenience."""
-        self.write_file(f"/etc/systemd/system/{name}", text)
-        self.systemctl("daemon-reload")
-        if start:
-            self.systemctl("start", name)
-        return name
-
-    def wait_until(self, unit: str, state: str = "active", timeout: float = 10.0) -> None:
-        """Wait for the unit's ActiveState. Fails the test where it does not come."""
-        deadline = time.monotonic() + timeout
-        while (now := self.show(unit, "ActiveState")) != state:
-            if time.monotonic() > deadline:
-                raise AssertionError(f"{unit} is {now}, not {state}, after {timeout:g} s")
-            time.sleep(0.02)
+        inside = ["nsenter", f"--target={self.leader}", "--all", "--", *words]
+        return subprocess.run(inside, env=environment, input=stdin, capture_output=True, text=True, timeout=timeout)
 
 
 @contextlib.contextmanager
