@@ -27,9 +27,8 @@ from urllib.parse import urlsplit
 from watchdog.alerts import alert, answers
 from watchdog.alerts.delivery import Delivered, Failed
 from watchdog.alerts.message import TEST
-from watchdog.alerts.outgoing import Sender, Undelivered, Unusable, check_url, value_of
+from watchdog.alerts.outgoing import Answer, Sender, Unusable, check_url, value_of
 from watchdog.alerts.routing import HttpRouting
-from watchdog.secret import SecretUnreadable
 from watchdog.settings import Seconds, Secret, check_above_zero
 from watchdog.store import Letter, Stood
 
@@ -152,7 +151,7 @@ class Alertmanager:
         except TimeoutError:  # it will be told at the next interval
             return Failed(retry=True, error="it has not answered yet what it was told before")
         try:
-            result = await self._post(index, content)
+            result = await answers.attempt(self._post(index, content))
         except Exception as error:  # one URL's is none of the others'
             log.exception("channel %s: a fault of ours", channel)
             result = Failed(retry=True, error=f"a fault of ours: {type(error).__name__}")
@@ -161,19 +160,13 @@ class Alertmanager:
         self._note(channel, index, result)
         return result
 
-    async def _post(self, index: int, content: bytes) -> Delivered | Failed:
+    async def _post(self, index: int, content: bytes) -> Answer:
         settings = self._settings
-        try:
-            url = value_of(settings.urls[index])
-            check_url(url, URL, f"urls[{index}]")
-            headers = {name: value_of(value) for name, value in settings.headers.items()}
-            headers |= {"Content-Type": "application/json"}
-            answer = await self._sender.post(url.rstrip("/") + PATH, content, headers)
-        except (Undelivered, SecretUnreadable, Unusable) as error:
-            return Failed(retry=True, error=str(error))
-        except (OSError, ValueError) as error:  # whose text may quote what it was about
-            return Failed(retry=True, error=f"the request could not be made ({type(error).__name__})")
-        return answers.result(answer)
+        url = value_of(settings.urls[index])
+        check_url(url, URL, f"urls[{index}]")
+        headers = {name: value_of(value) for name, value in settings.headers.items()}
+        headers |= {"Content-Type": "application/json"}
+        return await self._sender.post(url.rstrip("/") + PATH, content, headers)
 
     def _note(self, channel: str, index: int, result: Delivered | Failed) -> None:
         """A replica that fails is told of once: the channel as a whole may do well."""
