@@ -255,7 +255,7 @@ def test_threads_are_stopped_one_by_one_each_for_less_than_a_quarter_of_a_millis
 
     How long the longest of a thousand stops is, the host decides as well (a virtual CPU may be taken away): that is
     measured by `make bench`. Tracer and victim run before everything else here. The worker is forked from a process as
-    small as the helper: the pages of this one, which it would have to copy in the middle of a stop, are nobody's measure.
+    small as the helper: the pages of this one, which it would copy in the middle of a stop, are nobody's measure.
     """
     victim = start(f"wait:{number}")
     first_of_all(*(int(task.name) for task in victim.tasks()))
