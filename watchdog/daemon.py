@@ -39,6 +39,7 @@ from watchdog.examiner import Examiner
 from watchdog.guard import Guard
 from watchdog.hands import Hands
 from watchdog.heart import Heart, notify
+from watchdog.link import LEDGER
 from watchdog.look import Look, listeners
 from watchdog.messages import Event, of_event
 from watchdog.metrics import Metrics
@@ -55,7 +56,6 @@ APART = 0.005  # s between the first rounds of two services
 SWEEP = 3600.0  # s between two looks for old letters to channels that there are no more
 STOP_TIMEOUT = 0.3  # s for all tasks to end
 LAST_RESORT = 0.6  # s more for everything to be closed; what matters is committed already
-LEDGER = "helper-ledger.json"
 log = logging.getLogger(__name__)
 
 

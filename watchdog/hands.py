@@ -14,7 +14,6 @@ import itertools
 import logging
 import math
 import socket
-import sys
 import time
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -23,7 +22,7 @@ import msgspec
 
 from watchdog.helper.limits import BEFORE, STORING, TIMEOUTS
 from watchdog.helper.protocol import MAX_REPLY, Lines, Nonsense, Reply, Request, encode_request, parse_reply
-from watchdog.link import Child, Link, Socket, Unreachable
+from watchdog.link import COMMAND, Child, Link, Socket, Unreachable, helper_command
 from watchdog.messages import Event, of_event
 from watchdog.model import Action, Epoch, Outcome, Performed, Rung
 from watchdog.reading import Lack, Sample
@@ -69,13 +68,13 @@ class Hands:
         cls,
         config: Path,
         ledger: Path,
-        command: tuple[str, ...] = (sys.executable, "-P", "-m", "watchdog.helper"),
+        command: tuple[str, ...] = COMMAND,
         withheld: Collection[str] = (),
     ) -> Hands:
         """Start a helper of our own, without the environment variables `withheld`; what goes wrong with it, now or
         later, is told by the next `perform`.
         """
-        hands = cls(Child((*command, "--config", str(config), "--ledger", str(ledger)), withheld))
+        hands = cls(Child(helper_command(config, ledger, command), withheld))
         hands._open()
         return hands
 

@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,13 @@ from typing import Protocol
 
 CLOSE_TIMEOUT = 0.5  # seconds for a child to end by itself
 UNIT = "epoll-watchdog-helper.socket"
+COMMAND = (sys.executable, "-P", "-m", "watchdog.helper")
+LEDGER = "helper-ledger.json"  # in the daemon's state directory: where a child keeps account
+
+
+def helper_command(config: Path, ledger: Path, command: tuple[str, ...] = COMMAND) -> tuple[str, ...]:
+    """What starts a child that serves the services of this config."""
+    return (*command, "--config", str(config), "--ledger", str(ledger))
 
 
 class Unreachable(Exception):

@@ -317,6 +317,8 @@ def test_the_helper_gets_plain_values_and_every_path_whose_change_counts(monkeyp
                 "process": None,
                 "cgroup": None,
                 "nudge": {"methods": ["ptrace", "freeze"]},
+                "drill": False,
+                "drill_under_seccomp": False,
                 "mode": "nudge",
                 "budget": {
                     "nudge": {"burst": 10, "interval": 3600.0},

@@ -22,6 +22,7 @@ SERVICE = """
 [service.{name}]
 pidfile = "{pidfile}"
 restart_command = {restart}
+{keys}
 budget.nudge = {{ burst = {burst}, interval = "1h" }}
 [service.{name}.probe.tcp]
 type = "tcp"
@@ -66,14 +67,16 @@ class Activated:
         """In the helper's own directory."""
         return self.directory / "state/ledger.json"
 
-    def serve_only(self, pids: Mapping[str, int], *, restart: tuple[str, ...] = ("/bin/true",), burst: int = 5) -> None:
+    def serve_only(
+        self, pids: Mapping[str, int], *, restart: tuple[str, ...] = ("/bin/true",), burst: int = 5, keys: str = ""
+    ) -> None:
         """Write the config: services by name, each with the PID in its pidfile."""
         text = ""
         for name, pid in pids.items():
             pidfile = self.directory / f"{name}.pid"
             pidfile.write_text(str(pid))
             restart_command = list(restart)
-            text += SERVICE.format(name=name, pidfile=pidfile, burst=burst, restart=restart_command)
+            text += SERVICE.format(name=name, pidfile=pidfile, burst=burst, restart=restart_command, keys=keys)
         self.config.write_text(text)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:

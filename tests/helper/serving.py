@@ -45,11 +45,11 @@ class Helper:
         """The file that forbids all remedies while it exists."""
         return hold_file(self.config)
 
-    def ask(self, number: int, verb: str, service: str = "", victim: Victim | None = None, *, copy: int = 0) -> None:
+    def ask(self, number: int, verb: str, service: str = "", victim: Victim | None = None, **more: int) -> None:
         """Send a request."""
         epoch = victim.epoch if victim else None
         pinned = (epoch.pid, epoch.start_time) if epoch else (0, 0)
-        self.peer.sendall(encode_request(Request(number, verb, service, *pinned, copy=copy)))
+        self.peer.sendall(encode_request(Request(number, verb, service, *pinned, "", **more)))
 
     def reply(self) -> Reply:
         """The next reply, whatever it answers."""
@@ -60,9 +60,9 @@ class Helper:
         line, _, self._rest = self._rest.partition(b"\n")
         return parse_reply(line)
 
-    def call(self, verb: str, service: str = "", victim: Victim | None = None, *, copy: int = 0) -> Reply:
+    def call(self, verb: str, service: str = "", victim: Victim | None = None, **more: int) -> Reply:
         """A request and its reply."""
-        self.ask(1, verb, service, victim, copy=copy)
+        self.ask(1, verb, service, victim, **more)
         return self.reply()
 
     def serve_only(self, **services: Mapping[str, Any]) -> None:
@@ -83,6 +83,8 @@ def pidfile_service(directory: Path, name: str, pid: int, **more: Any) -> dict[s
         "also_restarts": [],
         "capture": [],
         "nudge": {"methods": ["ptrace"]},
+        "drill": False,
+        "drill_under_seccomp": False,
         "mode": "full",
     }
     return plain | {"budget": BUDGET} | more

@@ -14,6 +14,7 @@ COMMANDS = {
     "status": "status",
     "diagnose": "diagnose",
     "nudge": "nudge",
+    "drill": "drill",
     "alert-test": "alert_test",
     "replay": "replay",
     "demo": "demo",
@@ -50,4 +51,5 @@ def main() -> None:
     Check a config:     epoll-watchdog check-config /etc/epoll-watchdog/config.toml
     Guard:              epoll-watchdog run
     Ask why it is dark: epoll-watchdog diagnose SERVICE
+    Rehearse it:        epoll-watchdog drill SERVICE
     """

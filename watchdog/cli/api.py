@@ -1,17 +1,70 @@
-"""Asks the daemon's API, over HTTP, HTTPS or the Unix socket."""
+"""Asks the daemon's API, over HTTP, HTTPS or the Unix socket; and the options that say where it is."""
 
 from __future__ import annotations
 
 import base64
+import functools
 import http.client
 import json
 import socket
 import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.parse import urlsplit
 
+import click
+
 TIMEOUT = 5.0  # s
+UNREACHABLE = 3  # exit code
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """Where the daemon is asked, and by whom."""
+
+    url: str
+    ca_file: Path | None = None
+    user: str | None = None
+    password: str | None = None
+
+    def get(self, path: str) -> Any:
+        """What a GET of the path answers. Raises `Unanswered`."""
+        try:
+            return ask(self.url, path, self.ca_file, self.user, self.password)
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise Unanswered(f"the daemon can't be asked at {self.url}: {error}") from None
+
+
+class Unanswered(click.ClickException):
+    """The daemon does not answer, or not as it should."""
+
+    exit_code = UNREACHABLE
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """On stderr, with what to look at."""
+        click.echo(f"epoll-watchdog: {self.message}", err=True)
+        click.echo("Does it run?  systemctl status epoll-watchdog", err=True)
+
+
+def daemon_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Gives a command the options of `Daemon`, and hands it the whole as `daemon`."""
+
+    @click.option(
+        "--url", default="http://127.0.0.1:9797", show_default=True, help="Where the daemon listens; unix:/PATH too."
+    )
+    @click.option("--ca-file", type=click.Path(path_type=Path), help="PEM: the daemon's certificate must come from it.")
+    @click.option("--user", help="Of basic authentication.")
+    @click.option("--password-file", type=click.File(), help="Holds that user's password; - reads it from the input.")
+    @functools.wraps(command)
+    def with_daemon(
+        url: str, ca_file: Path | None, user: str | None, password_file: IO[str] | None, **others: Any
+    ) -> Any:
+        password = password_file.readline().rstrip("\r\n") if password_file is not None else None
+        return command(daemon=Daemon(url, ca_file, user, password), **others)
+
+    return with_daemon
 
 
 class _Local(http.client.HTTPConnection):

@@ -2,41 +2,26 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import sys
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import click
 
-from watchdog.cli.api import ask
-
-UNREACHABLE = 3
+from watchdog.cli.api import Daemon, daemon_options
 
 
 @click.command()
-@click.option(
-    "--url", default="http://127.0.0.1:9797", show_default=True, help="Where the daemon listens; unix:/PATH too."
-)
-@click.option("--ca-file", type=click.Path(path_type=Path), help="PEM: the daemon's certificate must come from it.")
-@click.option("--user", help="Of basic authentication.")
-@click.option("--password-file", type=click.File(), help="Holds that user's password; - reads it from the input.")
+@daemon_options
 @click.option("--json", "as_json", is_flag=True, help="What the API says, as it says it.")
-def command(url: str, ca_file: Path | None, user: str | None, password_file: IO[str] | None, as_json: bool) -> None:
+def command(daemon: Daemon, as_json: bool) -> None:
     """Show what the running daemon sees.
 
     Every guarded service with its verdict, its probes, what is left of its budgets, and its incident.
 
     The exit code is 0 when all are healthy, 1 when one is not, 3 when the daemon can't be asked.
     """
-    try:
-        password = password_file.readline().rstrip("\r\n") if password_file is not None else None
-        services: list[dict[str, Any]] = ask(url, "/api/v1/services", ca_file, user, password)["services"]
-    except (OSError, ValueError, http.client.HTTPException) as error:
-        click.echo(f"epoll-watchdog: the daemon can't be asked at {url}: {error}", err=True)
-        click.echo("Does it run?  systemctl status epoll-watchdog", err=True)
-        sys.exit(UNREACHABLE)
+    services: list[dict[str, Any]] = daemon.get("/api/v1/services")["services"]
     if as_json:
         click.echo(json.dumps({"services": services}, indent=2))
     else:

@@ -120,9 +120,16 @@ def target(place: Place, value: Target, bad: Collection[str]) -> None:
         unit(place.at("also_restarts", index), other)
     if value.also_restarts and value.unit is None:
         place.at("also_restarts").error("goes with a unit; a restart_command restarts what it restarts")
+    stopped(place, value)
+
+
+def stopped(place: Place, value: Target) -> None:
+    """How its threads are stopped, by a nudge or for a drill."""
     methods = value.nudge.methods
     if not methods or len(set(methods)) < len(methods):
         place.at("nudge", "methods").error('names each method once, in the order to try; give ["ptrace", "freeze"]')
+    if value.drill_under_seccomp and not value.drill:
+        place.at("drill_under_seccomp").error("goes with a drill; add drill = true, or leave it out")
 
 
 def _untouchable(place: Place, text: str) -> None:

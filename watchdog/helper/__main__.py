@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 
-from watchdog.helper import capturing, frozen, records, restarting, worker
+from watchdog.helper import capturing, drilling, frozen, records, restarting, worker
 from watchdog.helper.limits import ASKING, LET_GO_ON, TIMEOUTS
 from watchdog.helper.options import USAGE, Options, WrongUsage, parse
 from watchdog.helper.peers import Peers
@@ -22,6 +22,7 @@ from watchdog.helper.verbs import verbs
 FIRST_PASSED = 3  # SD_LISTEN_FDS_START
 LOOKED_UP_WITHIN = 20.0  # s for the user's name, which a server on the network may have to be asked for
 LEDGER = "ledger.json"
+DRILLED_FOR = 600.0  # s that one worker sees to drills; several may follow one another
 THAWED_WITHIN = 3.0  # s for what an earlier helper left frozen; then it is told, and left to the next one
 
 
@@ -39,10 +40,10 @@ def main() -> int:
     config = os.path.abspath(options.config)
     try:
         ledger = _ledger(options.ledger)
-        captures = records.beside(ledger, capturing.KIND)
+        captures, drills = records.beside(ledger, capturing.KIND), records.beside(ledger, drilling.KIND)
         thawed = _thaw(frozen.beside(ledger))
         if options.thaw:
-            return 0 if _continued(captures) and thawed else 1
+            return 0 if all((_continued(captures), thawed, _undone(drills))) else 1
         peers = _peers(options)
     except CannotServe as reason:
         print(f"epoll-watchdog helper: {reason}", file=sys.stderr, flush=True)
@@ -52,12 +53,14 @@ def main() -> int:
         frozen=frozen.beside(ledger),
         restarting=records.beside(ledger, restarting.KIND),
         capturing=captures,
+        drilling=drills,
     )
     server = Server(peers, config, ledger, functools.partial(load_with_child, config), table)
     gc.collect()
     gc.freeze()  # what is loaded by now stays: a worker's pages stay shared
     if capturing.recorded(captures):
         server.see_to(functools.partial(_let_go_on, captures, TIMEOUTS["capture"]), 2 * TIMEOUTS["capture"])
+    server.keep(functools.partial(drilling.recorded, drills), functools.partial(_see_to, drills), DRILLED_FOR)
     server.serve()
     return 0
 
@@ -92,6 +95,23 @@ def _let_go_on(captures: str, within: float) -> dict[str, str]:
     """In a worker, for it takes D-Bus; tells what failed."""
     failures = capturing.let_go_on(captures, within)
     capturing.tell(failures)
+    return failures
+
+
+def _undone(drills: str) -> bool:
+    """Undo every drill of an earlier helper at once; whether none is left."""
+    if not drilling.recorded(drills):
+        return True
+    found = worker.run(functools.partial(_see_to, drills, at_once=True), drilling.TRIED_FOR + ASKING)
+    if found.error:
+        drilling.tell({"a service": found.error})
+    return not found.error and not found.value
+
+
+def _see_to(drills: str, *, at_once: bool = False) -> dict[str, str]:
+    """In a worker; tells what failed."""
+    failures = drilling.see_to(drills, at_once=at_once)
+    drilling.tell(failures)
     return failures
 
 

@@ -34,16 +34,23 @@ class Account:
         self._hung: Worker | None = None
         self._error = ""
 
+    def left(self, service: str, rung: Rung, budget: Budget) -> int:
+        """How many uses are left now."""
+        return self._known().left(service, rung, budget, ledger.now())
+
     def spend(self, service: str, rung: Rung, budget: Budget, then: Stored) -> Use | None:
         """Spend one use, then write, then tell. None, and `then` is never called: nothing is left to spend."""
-        if self._ledger is None:
-            self._ledger = Ledger.read(self._path)
         at = ledger.now()
-        if self._ledger.left(service, rung, budget, at) == 0:
+        if self._known().left(service, rung, budget, at) == 0:
             return None
-        self._ledger.spend(service, rung, budget, at)
+        self._known().spend(service, rung, budget, at)
         self._waiting.append(then)
         return at
+
+    def _known(self) -> Ledger:
+        if self._ledger is None:
+            self._ledger = Ledger.read(self._path)
+        return self._ledger
 
     def refund(self, service: str, rung: Rung, use: Use) -> None:
         """Take a use back that came to nothing; on the disk it is until the next write."""

@@ -13,7 +13,8 @@ usage: python -m watchdog.helper --fd N --config PATH --ledger PATH
 The helper of epoll-watchdog: all that it does as root. In the first form it serves the other end of a connected stream
 socket, until that is closed. In the second, those who come to the listening Unix socket that systemd passes to it
 (sd_listen_fds(3)), until nobody has been there for a while. In the third, it thaws what an earlier one froze and did
-not thaw, lets go on whom its captures left stopped, and ends: 0 where nobody stands still by it any more.
+not thaw, lets go on whom its captures left stopped, undoes its drills, and ends: 0 where nobody stands still by it any
+more.
 
   --config PATH     the TOML file that names the services
   --ledger PATH     where the helper keeps account of what it did; else $STATE_DIRECTORY/ledger.json

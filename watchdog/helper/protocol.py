@@ -43,6 +43,7 @@ class Request:
     start_time: int = 0
     invocation_id: str = ""
     copy: int = 0  # 1: examine polls copies of the epolls too
+    at_most: int = 0  # ms that a drill lasts at most
 
     @property
     def epoch(self) -> Epoch | None:

@@ -5,8 +5,8 @@ may hang (the config's child, the ledger's fsync, every verb) happens in a worke
 services are served at once; for one service there is never a second action beside the first, nor a second reading,
 whoever asks for it. What a peer asked for that has gone is done to its end. A request goes this way, and is answered
 where it ends: config fresh, service known, no hold, process the one that was meant, budget spent (the service's mode
-may leave none), ledger on the disk, verb done. A reading changes nothing and spends nothing, goes on beside an action,
-and while a hold is on.
+may leave none), ledger on the disk, verb done. A drill spends nothing, and there is none where no nudge is left. A
+reading changes nothing and spends nothing, goes on beside an action, and while a hold is on.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from watchdog.helper.limits import LOAD_TIMEOUT
 from watchdog.helper.peers import Peer, Peers
 from watchdog.helper.protocol import Nonsense, Reply, Request, encode_reply, parse_request
 from watchdog.helper.services import ConfigBad, Guarded, Load, Services
+from watchdog.helper.upkeep import Upkeep
 from watchdog.helper.verbs import VERBS, Done, Verb, refused
 from watchdog.helper.worker import Ending
 from watchdog.model import Outcome, Rung
@@ -81,6 +82,7 @@ class Server:
         self._crew = Crew()
         self._account = Account(ledger, self._crew)
         self._services = Services(config)
+        self._upkeep: Upkeep | None = None
         self._loading = False
         self._waiting: list[Job] = []  # for the config
         self._jobs: dict[Hashable, Job] = {}
@@ -109,6 +111,11 @@ class Server:
 
         self._crew.start(work, timeout, told)
 
+    def keep(self, needed: Callable[[], object], work: Callable[[], Any], timeout: float) -> None:
+        """Have this seen to from now on, whenever it is needed (`Upkeep`)."""
+        self._upkeep = Upkeep(self._crew, needed, work, timeout)
+        self._upkeep.look()
+
     def _busy(self) -> bool:
         return bool(self._jobs) or self._crew.busy
 
@@ -132,7 +139,9 @@ class Server:
             peer.owe(encode_reply(Reply(nonsense.id, Outcome.REFUSED, f"not understood: {nonsense}")))
             return
         job = Job(peer, request, verb)
-        if other := self._jobs.get(job.key):
+        if verb.root and peer.uid != 0:
+            self._refuse(job, f"only root may ask for a {request.verb}, not uid {peer.uid}")
+        elif other := self._jobs.get(job.key):
             article = "an" if other.verb.reads else "a"
             of = f" of {request.service[:100]!r}" if request.service else ""
             self._refuse(job, f"{article} {other.request.verb}{of} is under way")
@@ -205,6 +214,9 @@ class Server:
     def _spend(self, job: Job, rung: Rung, guarded: Guarded) -> None:
         budget = guarded.budgets[rung]
         try:
+            if not job.verb.spends:
+                self._if_left(job, rung, guarded)
+                return
             use = self._account.spend(job.request.service, rung, budget, lambda error: self._stored(job, use, error))
         except LedgerUnreadable as error:
             self._answer(job, Done(Outcome.REFUSED, str(error), {}))
@@ -212,6 +224,12 @@ class Server:
         if use is None:
             self._answer(job, Done(Outcome.REFUSED, guarded.why_spent(rung), {}))
         self._account.store()
+
+    def _if_left(self, job: Job, rung: Rung, guarded: Guarded) -> None:
+        if self._account.left(job.request.service, rung, guarded.budgets[rung]):
+            self._act(job)
+        else:
+            self._answer(job, Done(Outcome.REFUSED, guarded.why_spent(rung), {}))
 
     def _stored(self, job: Job, use: Use | None, error: str) -> None:
         if error and job.verb.stored and job.verb.rung is not None and use is not None:
@@ -235,6 +253,8 @@ class Server:
         self._crew.start(work, job.verb.timeout, lambda ending: self._acted(job, ending))
 
     def _acted(self, job: Job, ending: Ending) -> None:
+        if self._upkeep is not None and not job.verb.reads:
+            self._upkeep.look()
         if ending.error:
             outcome = Outcome.TIMED_OUT if ending.overran else Outcome.FAILED
             self._answer(job, Done(outcome, ending.error, {}))

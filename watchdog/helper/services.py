@@ -134,6 +134,8 @@ def _guarded(table: Mapping[str, Any]) -> Guarded:
         also_restarts=tuple(table["also_restarts"]),
         capture=tuple(table["capture"]),
         nudge=Nudging(methods=tuple(Method(word) for word in table["nudge"]["methods"])),
+        drill=table["drill"] is True,
+        drill_under_seccomp=table["drill_under_seccomp"] is True,
     )
     budgets = {
         Rung(rung): Budget(burst=int(b["burst"]), interval=float(b["interval"])) for rung, b in table["budget"].items()

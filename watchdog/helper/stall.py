@@ -16,7 +16,7 @@ import time
 from dataclasses import dataclass
 
 from watchdog.evidence.calls import Unreadable, epoll_wait
-from watchdog.evidence.pinned import open_directory, read, status
+from watchdog.evidence.pinned import open_directory, pinned, read, status
 from watchdog.evidence.rights import NotPermitted, YamaForbids
 from watchdog.helper import threads
 from watchdog.helper.detour import OtherMachine, Vdso, divert, on_detour, vdso_of
@@ -85,6 +85,25 @@ class _Round:
     process: int
     until: float
     filter_allows: bool
+
+
+def parked(epoch: Epoch) -> tuple[int, ...]:
+    """The threads of this process that sleep on a detour. Raises a `Refusal`."""
+    found = []
+    with pinned(epoch) as process, vdso_of(process) as vdso, listed(process) as (listing, tids):
+        for tid in tids:
+            try:
+                task = open_directory(str(tid), listing)
+            except FileNotFoundError:
+                continue  # it ended since the threads were listed
+            try:
+                if on_detour(task, vdso):
+                    found.append(tid)
+            except FileNotFoundError:
+                pass
+            finally:
+                os.close(task)
+    return tuple(found)
 
 
 def _stall_process(round_: _Round, result: Stall) -> None:

@@ -39,7 +39,8 @@ class Verb:
     """What a verb does, in a worker, and for how many seconds at most.
 
     With a `rung` it acts on a service of the config, within the budget; `stored`: never without its use on the disk.
-    With `reads` it reads of one. With neither it is about no service.
+    With `reads` it reads of one. With neither it is about no service. One that does not `spend` is done only where a
+    use is left, and leaves it. `root`: nobody else may ask for it.
     """
 
     act: Callable[[Target, Request, frozenset[int]], Done]
@@ -47,6 +48,8 @@ class Verb:
     rung: Rung | None = None
     stored: bool = False
     reads: bool = False
+    spends: bool = True
+    root: bool = False
 
 
 def _hello(_target: Target, _request: Request, _never: frozenset[int]) -> Done:
@@ -84,6 +87,14 @@ def _nudge(frozen: str, target: Target, request: Request, never: frozenset[int])
     return _told(nudge_by_methods(target, request.epoch, never, frozen))
 
 
+def _drill(drilling: str, target: Target, request: Request, never: frozenset[int]) -> Done:
+    from watchdog.helper.drill import drill  # in the worker only
+
+    if request.epoch is None:
+        raise Gone("there is no process to stall")
+    return _told(drill(target, request.service, request.epoch, never, drilling, request.at_most / 1000))
+
+
 def _capture(transient: bool, capturing: str, target: Target, request: Request, never: frozenset[int]) -> Done:
     from watchdog.helper.capture import capture  # in the worker only, as below
 
@@ -116,17 +127,20 @@ def _told(performed: Performed) -> Done:
     return Done(performed.outcome, performed.reason, performed.detail)
 
 
-def verbs(*, transient: bool, frozen: str = "", restarting: str = "", capturing: str = "") -> Mapping[str, Verb]:
+def verbs(
+    *, transient: bool, frozen: str = "", restarting: str = "", capturing: str = "", drilling: str = ""
+) -> Mapping[str, Verb]:
     """The table. With `transient`, for a helper under systemd, the config's commands are run by systemd, not by us.
 
-    `frozen` is where a freeze is recorded; without it there is none. `restarting` and `capturing` are where a
-    restart and a capture under way are recorded.
+    `frozen` and `drilling` are where a freeze and a drill are recorded; without them there is none. `restarting` and
+    `capturing` are where a restart and a capture under way are recorded.
     """
     return {
         "hello": Verb(_hello, timeout=TIMEOUTS["hello"]),
         "find": Verb(_find, timeout=TIMEOUTS["find"], reads=True),
         "examine": Verb(_examine, timeout=TIMEOUTS["examine"], reads=True),
         "nudge": Verb(partial(_nudge, frozen), timeout=TIMEOUTS["nudge"], rung=Rung.NUDGE),
+        "drill": Verb(partial(_drill, drilling), timeout=TIMEOUTS["drill"], rung=Rung.NUDGE, spends=False, root=True),
         "capture": Verb(
             partial(_capture, transient, capturing), timeout=TIMEOUTS["capture"], rung=Rung.CAPTURE, stored=True
         ),

@@ -43,6 +43,8 @@ class Target:
     also_restarts: tuple[str, ...] = ()  # units that a restart of this one may take along
     capture: tuple[str, ...] = ()  # an argv, run before a restart; "{pid}" in it is the main PID
     nudge: Nudging = Nudging()
+    drill: bool = False  # whether root may put it into a stall, to see it healed
+    drill_under_seccomp: bool = False  # its seccomp filter lets epoll_create1, epoll waits and close pass
 
     def __str__(self) -> str:
         """What it is named by, in one line for people."""

@@ -1,0 +1,73 @@
+"""The verb `drill`: put a healthy service into the stall that the daemon is there for, and be sure that it comes out.
+
+Rules: only where the config says `drill = true`; recorded before anything is done, so that whoever comes after us
+undoes it (`drilling`); no thread is stalled that a nudge would not reach.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from watchdog.helper import drilling
+from watchdog.helper.stall import stall
+from watchdog.model import Epoch, Performed, Rung
+from watchdog.target import Refusal, Target, processes
+
+SHORTEST, LONGEST = 1.0, 60.0  # s that a drill may last
+
+
+class NotAllowed(Refusal):
+    """The config does not allow a drill of this service."""
+
+    hint = "add `drill = true` to its [service.NAME] table"
+
+
+class OutOfRange(Refusal):
+    """No drill lasts so long, or so shortly."""
+
+    hint = f"give {SHORTEST:g} to {LONGEST:g} s"
+
+
+class NoPlace(Refusal):
+    """What makes sure of the end of the drill is not there: nothing was done."""
+
+    hint = "see the helper's StateDirectory=, or the daemon's state_directory"
+
+
+class TooMany(Refusal):
+    """More processes than a record has room for."""
+
+    hint = "there is no drill for such a service"
+
+
+def drill(
+    target: Target, service: str, epoch: Epoch, never: frozenset[int], directory: str, seconds: float
+) -> Performed:
+    """Stall the service that `epoch` is of, for `seconds` at most. `directory` is where drills are recorded.
+
+    Raises a `Refusal`.
+    """
+    if not target.drill:
+        raise NotAllowed(f"the config allows no drill of {service!r}")
+    if not SHORTEST <= seconds <= LONGEST:
+        raise OutOfRange(f"a drill of {seconds:g} s is none")
+    epochs = processes(target, epoch)
+    if len(epochs) > drilling.MAX_PROCESSES:
+        raise TooMany(f"it has {len(epochs)} processes, and a drill is for {drilling.MAX_PROCESSES} at most")
+    name = _recorded(directory, service, epochs, seconds)
+    done = stall(epochs, never, filter_allows=target.drill_under_seccomp)
+    if not done.reached:
+        drilling.forget(directory, name)
+    print(f"epoll-watchdog helper: drill of {service!r}: {done.reason()}", file=sys.stderr, flush=True)
+    dark = {thread.pid for thread in done.reached}
+    lives = [(epoch.pid, epoch.start_time) for epoch in epochs if epoch.pid in dark]
+    return Performed(Rung.NUDGE, done.outcome(), done.reason(), {**done.detail(), "lives": lives})
+
+
+def _recorded(directory: str, service: str, epochs: tuple[Epoch, ...], seconds: float) -> str:
+    if not directory:
+        raise NoPlace("there is no place to record a drill")
+    try:
+        return drilling.record(directory, service, epochs, seconds)
+    except OSError as error:
+        raise NoPlace(f"the drill can't be recorded: {error.strerror}") from None
