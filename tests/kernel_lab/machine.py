@@ -44,17 +44,26 @@ ExecStart=/usr/bin/python3 -B {agent.__file__} /dev/ttyS0 /run/lab
 KillMode=process
 """
 
+# On hostfs, what a user makes is root's, and that user can't open it again: the daemon's state needs another place.
 FSTAB = """
 tmpfs /tmp tmpfs mode=1777 0 0
+tmpfs /var/lib/epoll-watchdog tmpfs mode=700 0 0
 none {repository} hostfs ro,{repository} 0 0
 none /run/lab hostfs {shared} 0 0
 """
 
 # What it boots, it finds in the merged directory: only there is the host's root as it is, with ours above it.
+# It is no container, whatever this host is: in one, systemd passes no credentials to units on this kernel.
+# A package is installed as into the image of a machine, before it runs: inside, its byte code takes half a minute. The
+# triggers are of other packages; man-db's would take another minute inside.
 BOOT = f"""
 set -eu
-base=$1; shift
+base=$1 package=$2; shift 2
 {OVERLAY}
+rm -f "$base/disk/root/.dockerenv" "$base/disk/root/run/.containerenv"
+if [ -n "$package" ]; then
+    chroot "$base/disk/root" dpkg --force-unsafe-io --no-triggers --install "$package"
+fi
 exec "$@"
 """
 AROUND = ("setpriv", "--pdeathsig=KILL", "unshare", "--mount", "--pid", "--mount-proc", "--fork", "--kill-child=KILL")
@@ -106,10 +115,10 @@ class Machine(Inside):
 
 
 @contextlib.contextmanager
-def booted(base: Path, *, keep: frozenset[str] = frozenset()) -> Iterator[Machine]:
+def booted(base: Path, *, keep: frozenset[str] = frozenset(), package: Path | None = None) -> Iterator[Machine]:
     """A machine, for as long as the context lasts; its console is `base/console`.
 
-    `base` is an empty directory; units in `keep` are not masked.
+    `base` is an empty directory; units in `keep` are not masked; dpkg has installed `package`.
     """
     for name in ("disk", "shared", "upper"):
         (base / name).mkdir(parents=True)
@@ -118,7 +127,7 @@ def booted(base: Path, *, keep: frozenset[str] = frozenset()) -> Iterator[Machin
     (base / "upper/etc/fstab").write_text(FSTAB.format(repository=REPOSITORY, shared=base / "shared"))
     ours, theirs = socket.socketpair()
     with ours, (base / "console").open("wb") as console:
-        process = _start(base, console, theirs)
+        process = _start(base, console, theirs, package)
         try:
             machine = Machine(ours, base / "shared")
             _await_boot(machine, base / "console")
@@ -134,12 +143,12 @@ def _add_agent(system: Path) -> None:
     (system / "multi-user.target.wants/lab-agent.service").symlink_to("../lab-agent.service")
 
 
-def _start(base: Path, console: BinaryIO, line: socket.socket) -> subprocess.Popen[bytes]:
+def _start(base: Path, console: BinaryIO, line: socket.socket, package: Path | None) -> subprocess.Popen[bytes]:
     options = ("rw", "systemd.unified_cgroup_hierarchy=1", "systemd.show_status=1", f"ssl0=fd:{line.fileno()}")
     kernel = uml.command(base, base / "disk/root", ["/lib/systemd/systemd"], *options, memory="1G")
     with line:
         return subprocess.Popen(
-            [*AROUND, "sh", "-c", BOOT, "boot", str(base), *kernel],
+            [*AROUND, "sh", "-c", BOOT, "boot", str(base), str(package or ""), *kernel],
             stdin=subprocess.DEVNULL,
             stdout=console,
             stderr=console,
