@@ -12,9 +12,9 @@ from typing import Any
 import click
 
 from watchdog.cli.api import UNREACHABLE, Daemon, daemon_options
-from watchdog.cli.rehearsal import HelperLost, Rehearsal, asked
+from watchdog.cli.rehearsal import ENDING, HelperLost, Rehearsal, asked
 from watchdog.cli.story import Teller
-from watchdog.config import DEFAULT_FILE, ConfigInvalid, load
+from watchdog.config import DEFAULT_FILE, ConfigInvalid
 from watchdog.helper.protocol import Reply, Request
 from watchdog.link import LEDGER, Child, Link, Socket, helper_command
 from watchdog.model import Epoch, Outcome
@@ -151,8 +151,11 @@ def _link(helper: Path, config: Path) -> Link:
     """The helper of systemd's, or one of our own that keeps account where the daemon's own child does."""
     if helper.exists() or helper != HELPER:
         return Socket(helper)
+    from watchdog.config.check import check
+    from watchdog.config.secrets import Secrets
+
     try:
-        ledger = load(config).state_directory / LEDGER
+        ledger = check(config, Secrets.SKIP).state_directory / LEDGER
     except ConfigInvalid as invalid:
         raise Refused(str(invalid)) from None
     return Child(helper_command(config, ledger))
@@ -168,6 +171,7 @@ def _begun(service: str, at_most: float, asked_at: float, reply: Reply) -> Rehea
 
 def _follow(rehearsal: Rehearsal, daemon: Daemon, story: Teller) -> None:
     try:
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         rehearsal.follow(daemon, lambda record: story.record(rehearsal, record), lambda: story.woken(rehearsal))
     except (KeyboardInterrupt, click.ClickException):
         rehearsal.undo()

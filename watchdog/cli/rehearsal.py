@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import signal
 import socket
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,7 +24,8 @@ from watchdog.link import Link, Unreachable
 from watchdog.model import Epoch, Outcome
 from watchdog.target import Gone
 
-LOOK = 0.05  # s between two looks at the threads, of which nothing tells
+ENDING = (signal.SIGINT, signal.SIGTERM)
+LOOK = 0.02  # s between two looks at the threads, of which nothing tells
 ASK = 0.2  # s between two questions to the daemon
 UNDONE_WITHIN = 25.0  # s past its end that the helper tries to undo it
 RESOLVED_WITHIN = 60.0  # s from the waking to the incident's end
@@ -40,13 +42,17 @@ class HelperLost(Exception):
 
 @contextlib.contextmanager
 def asked(link: Link, request: Request) -> Iterator[Reply]:
-    """The helper's reply; it is connected for as long as the context lasts. Raises `HelperLost`."""
+    """The helper's reply; it is connected for as long as the context lasts. Raises `HelperLost`.
+
+    From the request on, SIGINT and SIGTERM are blocked: what was begun has to be known before it can be undone.
+    """
     try:
         connection = link.open()
     except Unreachable as error:
         raise HelperLost(f"the helper can't be asked: {error}") from None
     with connection:
         connection.settimeout(BEFORE + TIMEOUTS[request.verb])
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
         try:
             connection.sendall(encode_request(request))
             reply = parse_reply(_line(connection))

@@ -88,19 +88,25 @@ class Server:
         self._jobs: dict[Hashable, Job] = {}
 
     def serve(self) -> None:
-        """Until nobody needs it any more; its workers end with it."""
+        """Until nobody needs it any more, and what it keeps needs nothing; all other workers end with it."""
         self._refresh()
         while (left := self._peers.left(self._busy())) != 0 or not self._may_forget():
             poll = select.poll()
-            waits = [left, self._peers.register(poll), self._crew.due()]
-            for pipe in self._crew.pipes():
-                poll.register(pipe, select.POLLIN)
-            due = min((seconds for seconds in waits if seconds is not None), default=None)
-            ready = dict(poll.poll(None if due is None else due * 1000 + 1))
-            self._crew.attend(set(ready))
+            ready = self._wait(poll, left, self._peers.register(poll))
             for peer, line in self._peers.exchange(ready):
                 self._take(peer, line)
+        while self._upkeep is not None and self._upkeep.at_work:
+            self._wait(select.poll())
         self._crew.dismiss()
+
+    def _wait(self, poll: select.poll, *seconds: float | None) -> Mapping[int, int]:
+        """Wait for what `poll` has, for the workers, and for the first of these times; what is ready."""
+        for pipe in self._crew.pipes():
+            poll.register(pipe, select.POLLIN)
+        due = min((each for each in (*seconds, self._crew.due()) if each is not None), default=None)
+        ready = dict(poll.poll(None if due is None else due * 1000 + 1))
+        self._crew.attend(set(ready))
+        return ready
 
     def see_to(self, work: Callable[[], Any], timeout: float) -> None:
         """Have this done in a worker meanwhile, for at most so many seconds; it tells of itself what is to be told."""

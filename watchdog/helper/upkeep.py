@@ -24,18 +24,18 @@ class Upkeep:
         self._needed = needed
         self._work = work
         self._timeout = timeout
-        self._at_work = False
+        self.at_work = False
         self._died = 0
 
     def look(self) -> None:
         """Have it seen to, unless that is being done, or nothing is there."""
-        if self._at_work or not self._needed():
+        if self.at_work or not self._needed():
             return
-        self._at_work = True
+        self.at_work = True
         self._crew.start(self._work, self._timeout, self._ended)
 
     def _ended(self, ending: Ending) -> None:
-        self._at_work = False
+        self.at_work = False
         if ending.error:
             print(f"epoll-watchdog helper: {ending.error}", file=sys.stderr, flush=True)
         self._died = self._died + 1 if ending.error and not ending.overran else 0
