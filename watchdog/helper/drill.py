@@ -13,6 +13,7 @@ from watchdog.helper.stall import stall
 from watchdog.model import Epoch, Performed, Rung
 from watchdog.target import Refusal, Target, processes
 
+PATIENCE = 0.5  # s that a thread under load is waited for
 SHORTEST, LONGEST = 1.0, 60.0  # s that a drill may last
 
 
@@ -55,7 +56,7 @@ def drill(
     if len(epochs) > drilling.MAX_PROCESSES:
         raise TooMany(f"it has {len(epochs)} processes, and a drill is for {drilling.MAX_PROCESSES} at most")
     name = _recorded(directory, service, epochs, seconds)
-    done = stall(epochs, never, filter_allows=target.drill_under_seccomp)
+    done = stall(epochs, never, patience=PATIENCE, filter_allows=target.drill_under_seccomp)
     if not done.reached:
         drilling.forget(directory, name)
     print(f"epoll-watchdog helper: drill of {service!r}: {done.reason()}", file=sys.stderr, flush=True)

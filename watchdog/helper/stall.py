@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from watchdog.evidence.calls import Unreadable, epoll_wait
@@ -25,6 +26,8 @@ from watchdog.helper.reach import DEADLINE, THREAD_BOUND, Reach, Reached, Skippe
 from watchdog.model import Epoch
 from watchdog.target import Refusal
 
+LOOK = 0.002  # seconds between two looks for a thread that sleeps
+QUIET = 0.1  # seconds without another thread found, after which there is none
 PARKED_WITHIN = 0.1  # seconds, from letting a thread go until it sleeps on the detour
 
 
@@ -59,18 +62,39 @@ def stall(
     never: frozenset[int] = frozenset(),
     deadline: float = DEADLINE,
     *,
+    patience: float = 0.0,
     filter_allows: bool = False,
 ) -> Stall:
     """Stall every thread of these processes that sleeps in an epoll wait, for at most `deadline` seconds.
 
-    A refusal is part of the result, not raised. `never` as in `each`. `filter_allows`: somebody knows that a seccomp
-    filter of theirs lets epoll_create1 and close pass. Call it in a worker, and only one at a time for a process.
+    A thread at work is waited for, `patience` seconds at most: it sleeps between two events. A refusal is part of the
+    result, not raised. `never` as in `each`. `filter_allows`: somebody knows that a seccomp filter of theirs lets
+    epoll_create1 and close pass. Call it in a worker, and only one at a time for a process.
     """
+    now = time.monotonic()
+    until, look_until = now + deadline, now + min(patience, deadline)
+    result = _look(epochs, never, until, filter_allows, ())
+    found = time.monotonic()
+    while result.others and time.monotonic() < look_until:
+        if result.reached and time.monotonic() > found + QUIET:
+            break
+        time.sleep(LOOK)
+        again = _look(epochs, never, until, filter_allows, result.reached)
+        found = time.monotonic() if again.reached else found
+        again.reached = result.reached + again.reached
+        result = again
+    return result
+
+
+def _look(
+    epochs: tuple[Epoch, ...], never: frozenset[int], until: float, filter_allows: bool, before: Sequence[Reached]
+) -> Stall:
+    """Stall whoever sleeps now. Those reached before are left alone: one of them may have been healed meanwhile."""
     result = Stall()
-    until = time.monotonic() + deadline
+    left_alone = frozenset(thread.tid for thread in before)
 
     def act(tracer: Tracer, pid: int, process: int) -> None:
-        _stall_process(_Round(tracer, pid, process, until, filter_allows), result)
+        _stall_process(_Round(tracer, pid, process, until, filter_allows, left_alone), result)
 
     each(result, epochs, never, act)
     return result
@@ -85,6 +109,7 @@ class _Round:
     process: int
     until: float
     filter_allows: bool
+    left_alone: frozenset[int]
 
 
 def parked(epoch: Epoch) -> tuple[int, ...]:
@@ -108,7 +133,7 @@ def parked(epoch: Epoch) -> tuple[int, ...]:
 
 def _stall_process(round_: _Round, result: Stall) -> None:
     with listed(round_.process) as (listing, tids), vdso_of(round_.process) as vdso:
-        for tid in tids:
+        for tid in (tid for tid in tids if tid not in round_.left_alone):
             if time.monotonic() >= round_.until:
                 result.unfinished = True
                 return
