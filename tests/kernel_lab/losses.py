@@ -41,7 +41,7 @@ class Healed:
     certainty: str
     remedies: list[str]  # in their order
     methods: list[str]  # of nudges, those that were tried
-    reasons: list[str]
+    reasons: list[str]  # of the diagnosis that opened the incident
     error: str = ""
 
 
@@ -59,7 +59,7 @@ class Dark:
     error: str = ""
 
 
-# --- losing ------------------------------------------------------------------------------------------------------------
+# --- losing -----------------------------------------------------------------------------------------------------------
 
 
 def parameter(name: str) -> int:
@@ -79,7 +79,7 @@ def losing(comm: str, times: int) -> Iterator[None]:
 
 
 def lose(program: Program) -> int:
-    """Its loop loses one wake-up: it is asked, answers, and then waits as one who is on no queue. How many were lost."""
+    """Its loop loses one wake-up: it is asked, answers, and waits on no queue. How many were lost."""
     before = parameter("lost_count")
     kick = kicker(program.address, program.conversation[0])
 
@@ -108,7 +108,7 @@ def waiting(program: Program) -> Iterator[tuple[Held, Callable[[], int], int]]:
         yield client, sock.fileno, lost
 
 
-# --- with the daemon ---------------------------------------------------------------------------------------------------
+# --- with the daemon --------------------------------------------------------------------------------------------------
 
 
 def incidents(program: Program) -> list[dict[str, Any]]:
@@ -138,7 +138,7 @@ def heal(program: Program) -> Healed:
         certainty=incident.get("certainty", ""),
         remedies=[record["kind"] for record in records if record["kind"] in ("nudged", "restarted")],
         methods=[each["method"] for record in records for each in record["detail"].get("methods", ())],
-        reasons=[record["text"] for record in records],
+        reasons=[text for record in records[:1] for text in record["detail"]["reasons"]],
         error=error,
     )
 
@@ -164,7 +164,7 @@ def well(names: list[str]) -> bool:
     return False
 
 
-# --- without it --------------------------------------------------------------------------------------------------------
+# --- without it -------------------------------------------------------------------------------------------------------
 
 
 def dark(seconds: float, programs: list[Program]) -> list[Dark]:
@@ -209,7 +209,7 @@ def _sleeper(program: Program) -> tuple[str, str]:
     return "", ""
 
 
-# --- nothing to lose ---------------------------------------------------------------------------------------------------
+# --- nothing to lose --------------------------------------------------------------------------------------------------
 
 
 def spare(program: Program, seconds: float) -> dict[str, Any]:

@@ -52,8 +52,9 @@ class Site:
         return self.machine.show(program.unit, "InvocationID"), self.machine.show(program.unit, "MainPID")
 
     def restart_daemon(self) -> None:
-        """And wait until it calls all healthy."""
-        if self.machine.run("systemctl", "restart", DAEMON, check=False).returncode != 0:
+        """It and its helper begin anew, and call all healthy."""
+        self.machine.systemctl("stop", DAEMON, HELPER)
+        if self.machine.run("systemctl", "start", DAEMON, check=False).returncode != 0:
             raise AssertionError(f"{DAEMON} does not start:\n{self.journal(DAEMON)}")
         self.wait_healthy(*PROGRAMS)
 
@@ -71,17 +72,16 @@ class Site:
 
 @contextmanager
 def site(base: Path) -> Iterator[Site]:
-    """All of it, healthy."""
+    """All of it, but the daemon is stopped: `restart_daemon` starts it."""
     units = ["snmpd.service", *(program.unit for program in PROGRAMS)]
     with booted(base, package=package()) as machine:
-        made = Site(machine)
+        machine.systemctl("stop", DAEMON)
         _compile(base / "shared/classes")
         _configure(machine)
         machine.systemctl("unmask", *units)  # no unit of Debian's is started at the boot, before its configuration
         machine.systemctl("daemon-reload")
         machine.systemctl("start", *units)
-        made.restart_daemon()
-        yield made
+        yield Site(machine)
 
 
 def _compile(classes: Path) -> None:
