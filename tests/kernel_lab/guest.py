@@ -18,6 +18,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from watchdog.demo.loop import epoll_wait
+
 HOOK = Path("/sys/module/eventpoll/parameters")
 POWER_OFF = 0x4321FEDC  # LINUX_REBOOT_CMD_POWER_OFF
 LOST = "victim"  # the name whose wake-ups are lost
@@ -95,6 +97,37 @@ def see(name: str, timeout: float | None) -> Seen:
         return Seen(answered, lost, left, call, wchan, one.answered(PROMPT), nudge.stdout.decode())
 
 
+def returned(ready: bool) -> str:
+    """What a wait that lost its wake-up returns to a nudge, with an event on the ready list or without one."""
+    (HOOK / "lose_left").write_text("1")
+    wait_end, events = os.pipe()
+    answers, tell_end = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        Path("/proc/self/comm").write_text(LOST)
+        epoll = select.epoll()
+        epoll.register(wait_end, select.EPOLLIN)
+        os.write(tell_end, _wait_once(epoll.fileno()).encode())
+        os._exit(0)
+    waiting = Victim(pid, events, answers)
+    while not waiting.waits():
+        time.sleep(0.01)
+    if ready:
+        os.write(events, b"!")
+    subprocess.run([sys.argv[1] + "/.venv/bin/epoll-watchdog", "nudge", str(pid)], capture_output=True)
+    os.waitpid(pid, 0)
+    return os.read(answers, 16).decode()
+
+
+def _wait_once(epfd: int) -> str:
+    """Not by Python's own poll(), which hides an EINTR."""
+    try:
+        epoll_wait(epfd)
+    except InterruptedError:
+        return "EINTR"
+    return "events"
+
+
 def _parameter(name: str) -> int:
     return int((HOOK / name).read_text())
 
@@ -112,6 +145,7 @@ def main() -> None:
         "with time-out": see(LOST, 60.0),
     }
     Path("/mnt/seen.json").write_text(json.dumps({name: asdict(each) for name, each in seen.items()}))
+    Path("/mnt/returned.json").write_text(json.dumps({"ready": returned(True), "nothing": returned(False)}))
 
 
 if __name__ == "__main__":

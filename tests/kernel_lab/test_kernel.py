@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
@@ -15,17 +16,22 @@ BOOT_AND_ALL = 60.0  # s; it takes about five
 
 
 @pytest.fixture(scope="module")
-def seen(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Seen]:
-    """What became of each victim's event; the kernel boots once for them all."""
+def told(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the guest has written what it saw; the kernel boots once for it all."""
     if lacking := kernel.missing():
         pytest.skip(f"needs {lacking}")
     base = tmp_path_factory.mktemp("kernel")
     init = [f"{kernel.REPOSITORY}/.venv/bin/python", guest.__file__, str(kernel.REPOSITORY), str(base)]
     with uml.booted(base, init) as machine:
         machine.wait(BOOT_AND_ALL)
-    result = base / "seen.json"
-    assert result.exists(), (base / "console").read_text(errors="replace")[-4000:]
-    return {name: Seen(**each) for name, each in json.loads(result.read_text()).items()}
+    assert (base / "returned.json").exists(), (base / "console").read_text(errors="replace")[-4000:]
+    return base
+
+
+@pytest.fixture(scope="module")
+def seen(told: Path) -> Mapping[str, Seen]:
+    """What became of each victim's event."""
+    return {name: Seen(**each) for name, each in json.loads((told / "seen.json").read_text()).items()}
 
 
 pytestmark = pytest.mark.timeout(1200)  # the first of these tests may have to build the kernel
@@ -54,3 +60,7 @@ def test_a_process_of_another_name_loses_nothing(seen: Mapping[str, Seen]) -> No
 
 def test_a_wait_with_a_time_out_loses_nothing(seen: Mapping[str, Seen]) -> None:
     assert seen["with time-out"] == Seen(answered=True, lost=0, left=1)
+
+
+def test_a_nudged_wait_returns_its_events_and_eintr_only_where_there_are_none(told: Path) -> None:
+    assert json.loads((told / "returned.json").read_text()) == {"ready": "events", "nothing": "EINTR"}
