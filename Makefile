@@ -36,11 +36,12 @@ false-proofs:
 	@packaging/setup test
 	.venv/bin/python -m tests.lookalikes.false_proofs $(ARGS)
 
-# The kernel that loses wake-ups (docs/kernel-lab.md), and what it shows.
+# The kernel that loses wake-ups (docs/kernel-lab.md): each of five programs loses LAB_LOSSES of them beside the daemon,
+# and as many without it, each of which stays for LAB_DARK seconds. Half an hour, with these numbers.
 lab:
 	@packaging/setup test
 	@.venv/bin/python -m tests.kernel_lab.kernel
-	.venv/bin/pytest tests/kernel_lab $(ARGS)
+	LAB_LOSSES=$(or $(LAB_LOSSES),20) LAB_DARK=$(or $(LAB_DARK),60) .venv/bin/pytest -n 2 tests/kernel_lab $(ARGS)
 
 lint:
 	@packaging/setup test

@@ -42,3 +42,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if told:
         terminalreporter.section("lost wake-ups in the kernel lab")
         terminalreporter.write_line(table.text(told))
+        terminalreporter.write_line(table.frozen(told))

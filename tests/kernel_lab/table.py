@@ -12,6 +12,7 @@ HEAD = (
     *("program", "lost", "confirmed", "healed by nudge", "by restart", "to heal: p50", "max"),
     *("connections lost", "without the daemon"),
 )
+FROZEN_HEAD = ("without ptrace", "diagnosis", "methods tried", "to heal", "its first reason")
 
 
 def text(told: Iterable[Mapping[str, Any]]) -> str:
@@ -25,6 +26,17 @@ def text(told: Iterable[Mapping[str, Any]]) -> str:
             dark.setdefault(one["program"], []).append(Dark(**one))
     rows = [_row(name, healed.get(name, []), dark.get(name, [])) for name in dict.fromkeys((*healed, *dark))]
     return _aligned([HEAD, *rows])
+
+
+def frozen(told: Iterable[Mapping[str, Any]]) -> str:
+    """Of losses where ptrace is forbidden ("frozen"); empty where there were none."""
+    rows = [_frozen_row(each["program"], Healed(**each["frozen"])) for each in told if "frozen" in each]
+    return _aligned([FROZEN_HEAD, *rows]) if rows else ""
+
+
+def _frozen_row(name: str, one: Healed) -> tuple[str, ...]:
+    time = f"{one.answered_s:.1f} s" if one.answered_s is not None else "lost"
+    return (name, f"{one.verdict} {one.certainty}", ", ".join(one.methods), time, "; ".join(one.reasons[:1]))
 
 
 def _row(name: str, healed: Sequence[Healed], dark: Sequence[Dark]) -> tuple[str, ...]:
@@ -50,7 +62,7 @@ def by_nudge(one: Healed) -> bool:
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
     """As a table of the manual."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [[cell.ljust(width) for cell, width in zip(row, widths, strict=True)] for row in rows]
     lines.insert(1, ["-" * width for width in widths])
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -38,9 +38,12 @@ def without_ptrace(site: Site) -> Site:
 
 
 @pytest.mark.parametrize("program", LOSERS, ids=lambda program: program.name)
-def test_where_ptrace_is_forbidden_a_lost_wake_up_is_healed_by_freezing(without_ptrace: Site, program: Program) -> None:
+def test_where_ptrace_is_forbidden_a_lost_wake_up_is_healed_by_freezing(
+    without_ptrace: Site, program: Program, record_property: Record
+) -> None:
     before = without_ptrace.life(program)
     [healed] = without_ptrace.heal(program, 1)
+    record_property("lab", {"program": program.name, "frozen": asdict(healed)})
     assert healed.verdict == "epoll_stall"
     assert by_nudge(healed), healed
     assert healed.methods == ["ptrace", "freeze"]
