@@ -27,6 +27,8 @@ from tests.stall import Held, connect, kicker
 
 HOOK = Path("/sys/module/eventpoll/parameters")
 API = "http://127.0.0.1:9797/api/v1"
+LOST_S = 60.0  # s. node waits with a time-out for some seconds after it worked hard: V8 means to collect garbage then
+PAUSE_S = 0.2  # between two questions
 SETTLED_S = 30.0  # s that the daemon may take to see that all is well
 HEALED_S = 60.0  # s that an answer may take; far more than any did
 
@@ -83,13 +85,18 @@ def lose(program: Program) -> int:
     before = parameter("lost_count")
     kick = kicker(program.address, program.conversation[0])
 
+    def lost() -> bool:
+        return parameter("lost_count") > before
+
     def kicked() -> bool:
         with suppress(OSError):
             kick()
-        return parameter("lost_count") > before
+        with suppress(TimeoutError):
+            until(lost, PAUSE_S, "a loss after this kick")
+        return lost()
 
     with losing(program.comm, 1):
-        until(kicked, 10, f"a lost wake-up of {program.name}")
+        until(kicked, LOST_S, f"a lost wake-up of {program.name}")
     return parameter("lost_count") - before
 
 
