@@ -42,8 +42,7 @@ def _frozen_row(name: str, one: Healed) -> tuple[str, ...]:
 def _row(name: str, healed: Sequence[Healed], dark: Sequence[Dark]) -> tuple[str, ...]:
     times = sorted(one.answered_s for one in healed if one.answered_s is not None)
     shortest = min((one.for_s for one in dark), default=0.0)
-    return (
-        name,
+    with_it = (
         str(sum(one.lost for one in healed)),
         str(sum(one.certainty == "confirmed" for one in healed)),
         str(sum(by_nudge(one) for one in healed)),
@@ -51,8 +50,9 @@ def _row(name: str, healed: Sequence[Healed], dark: Sequence[Dark]) -> tuple[str
         f"{statistics.median(times):.1f} s" if times else "-",
         f"{times[-1]:.1f} s" if times else "-",
         str(sum(one.answered_s is None for one in healed)),
-        f"{sum(one.dark for one in dark)} of {len(dark)} dark for {shortest:.0f} s" if dark else "-",
     )
+    without = f"{sum(one.dark for one in dark)} of {len(dark)} dark for {shortest:.0f} s" if dark else "-"
+    return (name, *(with_it if healed else ("-",) * len(with_it)), without)
 
 
 def by_nudge(one: Healed) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import asdict
 
 import pytest
@@ -10,7 +10,7 @@ import pytest
 from tests.kernel_lab.programs import CONTROLS, LOSERS, NAMED, Program
 from tests.kernel_lab.site import Site
 from tests.kernel_lab.table import by_nudge
-from tests.systemd.installed import DAEMON, HELPER
+from tests.systemd.installed import HELPER
 
 pytestmark = pytest.mark.timeout(3600)  # a long run; the first of these tests may have to build the kernel
 
@@ -48,17 +48,13 @@ def test_a_program_that_waits_with_a_time_out_loses_nothing(guarded: Site, progr
     assert guarded.life(program) == before
 
 
-@pytest.fixture
-def without_copies(guarded: Site) -> Iterator[Site]:
-    """A filter forbids pidfd_getfd to the helper."""
-    path = f"/run/systemd/system/{HELPER}.d/no-copies.conf"
-    guarded.machine.write_file(path, NO_COPIES)
+@pytest.fixture(scope="module")
+def without_copies(guarded: Site) -> Site:
+    """A filter forbids pidfd_getfd to the helper, from now on: its tests are this machine's last."""
+    guarded.machine.write_file(f"/run/systemd/system/{HELPER}.d/no-copies.conf", NO_COPIES)
     guarded.machine.systemctl("daemon-reload")
     guarded.restart_daemon()
-    yield guarded
-    guarded.machine.run("rm", path)
-    guarded.machine.systemctl("daemon-reload")
-    guarded.machine.systemctl("restart", HELPER, DAEMON)
+    return guarded
 
 
 def test_without_pidfd_getfd_what_stands_before_the_loop_proves_it(without_copies: Site) -> None:

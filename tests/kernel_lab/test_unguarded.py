@@ -44,7 +44,8 @@ def test_where_ptrace_is_forbidden_a_lost_wake_up_is_healed_by_freezing(
     before = without_ptrace.life(program)
     [healed] = without_ptrace.heal(program, 1)
     record_property("lab", {"program": program.name, "frozen": asdict(healed)})
-    assert healed.verdict == "epoll_stall"
+    # Yama forbids /proc/PID/syscall and pidfd_getfd, too: nobody knows which epoll a thread waits on.
+    assert (healed.verdict, healed.certainty) == ("epoll_stall", "suspected"), healed
     assert by_nudge(healed), healed
     assert healed.methods == ["ptrace", "freeze"]
     assert without_ptrace.life(program) == before
