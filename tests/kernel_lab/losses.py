@@ -27,7 +27,7 @@ from tests.stall import Held, connect, kicker
 
 HOOK = Path("/sys/module/eventpoll/parameters")
 API = "http://127.0.0.1:9797/api/v1"
-LOST_S = 60.0  # s. node waits with a time-out for some seconds after it worked hard: V8 means to collect garbage then
+LOST_S = 60.0  # s. node, asked often, waits with a time-out most of the time
 PAUSE_S = 0.2  # between two questions
 SETTLED_S = 30.0  # s that the daemon may take to see that all is well
 HEALED_S = 60.0  # s that an answer may take; far more than any did
