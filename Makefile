@@ -1,5 +1,5 @@
 # Each target does its own set-up. `make demo` shows the main job; `make test` runs everything that CI runs.
-.PHONY: demo test outbox lookalikes false-proofs lab lint bench install deb lock clean
+.PHONY: demo test outbox lookalikes false-proofs lab drills lint bench install deb lock clean
 .DEFAULT_GOAL := demo
 
 demo:
@@ -7,7 +7,7 @@ demo:
 	@.venv/bin/epoll-watchdog demo $(ARGS)
 
 # What measures time, or looks at all processes of the host, has the machine to itself; the rest runs on two cores.
-ALONE = tests/bench tests/demo tests/evidence tests/helper tests/lookalikes tests/probes tests/target tests/test_hands.py \
+ALONE = tests/bench tests/demo tests/drills tests/evidence tests/helper tests/lookalikes tests/probes tests/target tests/test_hands.py \
 	tests/test_stacks.py
 
 test: lint
@@ -42,6 +42,11 @@ lab:
 	@packaging/setup test
 	@.venv/bin/python -m tests.kernel_lab.kernel
 	LAB_LOSSES=$(or $(LAB_LOSSES),20) LAB_DARK=$(or $(LAB_DARK),60) .venv/bin/pytest -n 2 tests/kernel_lab $(ARGS)
+
+# The drill on nginx, redis, haproxy, node, asyncio and Java NIO under load, DRILLS times each.
+drills:
+	@packaging/setup test
+	DRILLS=$(or $(DRILLS),20) .venv/bin/pytest tests/drills $(ARGS)
 
 lint:
 	@packaging/setup test

@@ -102,8 +102,8 @@ frontend hello
 
 
 @contextmanager
-def haproxy(directory: Path, loads: Sequence[Load]) -> Iterator[Healthy]:
-    """Four threads that share their listeners."""
+def haproxy_alone(directory: Path) -> Iterator[tuple[servers.Server, int]]:
+    """Four threads that share their listeners; the port of one, the other is haproxy.sock in the server's directory."""
     home = directory / f"haproxy-{uuid.uuid4().hex[:8]}"
     home.mkdir()
     port = servers.free_port()
@@ -112,8 +112,15 @@ def haproxy(directory: Path, loads: Sequence[Load]) -> Iterator[Healthy]:
     with servers.running(argv, home) as server:
         request = HTTP_GET.encode()
         servers.wait_ready(server, lambda: servers.ask(("127.0.0.1", port), request, b" 200 "))
-        addresses = (f"127.0.0.1:{port}", str(home / "haproxy.sock"))
-        with _loaded(_healthy(server.pid, home), loads, *addresses) as running:
+        yield server, port
+
+
+@contextmanager
+def haproxy(directory: Path, loads: Sequence[Load]) -> Iterator[Healthy]:
+    """The same under load."""
+    with haproxy_alone(directory) as (server, port):
+        addresses = (f"127.0.0.1:{port}", str(server.directory / "haproxy.sock"))
+        with _loaded(_healthy(server.pid, server.directory), loads, *addresses) as running:
             yield running
 
 

@@ -166,7 +166,7 @@ def _begun(service: str, at_most: float, asked_at: float, reply: Reply) -> Rehea
         hint = reply.detail.get("hint") or next((each["hint"] for each in reply.detail.get("skipped", ())), "")
         raise Refused(f"the helper refused it: {reply.reason}" + (f"\n    {hint}" if hint else ""))
     lives = tuple(Epoch(pid, began) for pid, began in reply.detail["lives"])
-    return Rehearsal(service, at_most, asked_at, lives)
+    return Rehearsal(service, at_most, asked_at, lives, begun=reply.detail["seconds"])
 
 
 def _follow(rehearsal: Rehearsal, daemon: Daemon, story: Teller) -> None:

@@ -77,13 +77,17 @@ class Rehearsal:
     at_most: float
     since_wall: float  # a moment when it had no incident
     processes: tuple[Epoch, ...]
-    began: float = field(default_factory=time.monotonic)
-    began_wall: float = field(default_factory=time.time)
+    begun: float = 0.0  # how long ago, when this is made
+    began: float = field(init=False)  # time.monotonic
+    began_wall: float = field(init=False)
     woken: float | None = None
     resolved: float | None = None
     healed_by: str | None = None  # the daemon's remedy
     incident: str | None = None
     timeline: list[Record] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.began, self.began_wall = time.monotonic() - self.begun, time.time() - self.begun
 
     @property
     def passed(self) -> float:

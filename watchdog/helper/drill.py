@@ -7,13 +7,14 @@ undoes it (`drilling`); no thread is stalled that a nudge would not reach.
 from __future__ import annotations
 
 import sys
+import time
 
 from watchdog.helper import drilling
 from watchdog.helper.stall import stall
 from watchdog.model import Epoch, Performed, Rung
 from watchdog.target import Refusal, Target, processes
 
-PATIENCE = 0.5  # s that a thread under load is waited for
+PATIENCE, DEADLINE = 2.0, 4.0  # s that a thread at work is lain in wait for; that all of them may take
 SHORTEST, LONGEST = 1.0, 60.0  # s that a drill may last
 
 
@@ -55,14 +56,20 @@ def drill(
     epochs = processes(target, epoch)
     if len(epochs) > drilling.MAX_PROCESSES:
         raise TooMany(f"it has {len(epochs)} processes, and a drill is for {drilling.MAX_PROCESSES} at most")
+    began = time.monotonic()
     name = _recorded(directory, service, epochs, seconds)
-    done = stall(epochs, never, patience=PATIENCE, filter_allows=target.drill_under_seccomp)
+    done = stall(epochs, never, DEADLINE, patience=PATIENCE, filter_allows=target.drill_under_seccomp)
     if not done.reached:
         drilling.forget(directory, name)
     print(f"epoll-watchdog helper: drill of {service!r}: {done.reason()}", file=sys.stderr, flush=True)
     dark = {thread.pid for thread in done.reached}
     lives = [(epoch.pid, epoch.start_time) for epoch in epochs if epoch.pid in dark]
-    return Performed(Rung.NUDGE, done.outcome(), done.reason(), {**done.detail(), "lives": lives})
+    return Performed(
+        Rung.NUDGE,
+        done.outcome(),
+        done.reason(),
+        {**done.detail(), "lives": lives, "seconds": time.monotonic() - began},
+    )
 
 
 def _recorded(directory: str, service: str, epochs: tuple[Epoch, ...], seconds: float) -> str:

@@ -24,7 +24,7 @@ TIMEOUTS: Mapping[str, float] = {
     "hello": 1.0,
     "find": 2.0,
     "examine": 1.0,
-    "drill": 5.0,  # for the stall and its record; the drill itself outlasts it
+    "drill": 8.0,  # for the stall and its record; the drill itself outlasts it
     "nudge": 5.0,  # by ptrace 0.8, by a freeze 0.5 and the thaw; systemd has to be asked before and after
     "capture": DEADLINE + PATIENCE + LET_GO_ON + ASKING,
     "restart": 3600.0,  # it bounds itself by the unit's TimeoutStopSec= and TimeoutStartSec=; this is for the rest

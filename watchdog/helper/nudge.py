@@ -39,7 +39,8 @@ def nudge(epochs: tuple[Epoch, ...], never: frozenset[int] = frozenset(), deadli
     """
     result = Nudge()
     until = time.monotonic() + deadline
-    each(result, epochs, never, lambda tracer, pid, process: _nudge_process(tracer, pid, process, until, result))
+    with Tracer() as tracer:
+        each(result, epochs, never, lambda pid, process: _nudge_process(tracer, pid, process, until, result))
     return result
 
 

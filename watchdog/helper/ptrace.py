@@ -128,7 +128,9 @@ class Tracer:
         `at_stop` is called while it stands still; not where it stopped for something else than our interrupt.
         Raises `PermissionError` (seizing was refused), `Gone`, `Awake`, and `NotStopped` after `bound` seconds.
         """
-        self._seize(tid)
+        if tid not in self._late:  # else it is seized since an earlier time, and was not met in its wait
+            self._seize(tid)
+        self._late.discard(tid)
         try:
             if not still_waits():
                 raise Awake(f"thread {tid} has left its epoll wait")

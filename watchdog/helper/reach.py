@@ -17,7 +17,6 @@ from typing import Any, ClassVar
 from watchdog.evidence.calls import Call
 from watchdog.evidence.pinned import pinned
 from watchdog.helper import threads
-from watchdog.helper.ptrace import Tracer
 from watchdog.model import Epoch, Outcome
 from watchdog.target import Gone, NeverATarget, Refusal
 
@@ -119,26 +118,23 @@ class Reach:
         }
 
 
-def each(
-    result: Reach, epochs: tuple[Epoch, ...], never: frozenset[int], act: Callable[[Tracer, int, int], None]
-) -> None:
-    """Let `act` reach the threads of each process: it gets the tracer, the PID and the process' open directory.
+def each(result: Reach, epochs: tuple[Epoch, ...], never: frozenset[int], act: Callable[[int, int], None]) -> None:
+    """Let `act` reach the threads of each process: it gets the PID and the process' open directory.
 
     A refusal becomes part of the result. `never` are processes left alone whatever is asked; PID 1, this process and
     its parent are always among them.
     """
     never |= {1, os.getpid(), os.getppid()}
-    with Tracer() as tracer:
-        for epoch in epochs:
-            result.processes += 1
-            try:
-                if epoch.pid in never:
-                    raise NeverATarget("it is never touched")
-                with pinned(epoch) as process:
-                    threads.check_nudgeable(process)
-                    act(tracer, epoch.pid, process)
-            except Refusal as refusal:
-                result.skipped.append(Skipped(epoch.pid, 0, refusal))
+    for epoch in epochs:
+        result.processes += 1
+        try:
+            if epoch.pid in never:
+                raise NeverATarget("it is never touched")
+            with pinned(epoch) as process:
+                threads.check_nudgeable(process)
+                act(epoch.pid, process)
+        except Refusal as refusal:
+            result.skipped.append(Skipped(epoch.pid, 0, refusal))
 
 
 @contextmanager

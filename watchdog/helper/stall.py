@@ -13,21 +13,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from itertools import islice
 
-from watchdog.evidence.calls import Unreadable, epoll_wait
-from watchdog.evidence.pinned import open_directory, pinned, read, status
+from watchdog.evidence.calls import BY_WCHAN, Unreadable, epoll_wait
+from watchdog.evidence.pinned import open_directory, pinned, status
 from watchdog.evidence.rights import NotPermitted, YamaForbids
 from watchdog.helper import threads
 from watchdog.helper.detour import OtherMachine, Vdso, divert, on_detour, vdso_of
+from watchdog.helper.lookout import Lookout, lookout
 from watchdog.helper.ptrace import Awake, Tracer
 from watchdog.helper.reach import DEADLINE, THREAD_BOUND, Reach, Reached, Skipped, each, listed
 from watchdog.model import Epoch
 from watchdog.target import Refusal
 
-LOOK = 0.002  # seconds between two looks for a thread that sleeps
-QUIET = 0.1  # seconds without another thread found, after which there is none
+MOST_AT_WORK = 64  # threads of a process that are lain in wait for
+SLICE = 0.05  # seconds, until it is looked anew who is at work
+QUIET = 0.2  # seconds without another one caught, after which the others are no servers
 PARKED_WITHIN = 0.1  # seconds, from letting a thread go until it sleeps on the detour
 
 
@@ -43,6 +46,12 @@ class Stalled(Refusal):
     hint = "a nudge ends it"
 
 
+class AtWork(Refusal):
+    """The thread did not sleep in an epoll wait while it was waited for."""
+
+    hint = "it goes on: where it serves clients, they are not dark; try again under less load"
+
+
 class NotParked(Refusal):
     """The thread was sent to wait elsewhere and does not sleep there."""
 
@@ -56,6 +65,11 @@ class Stall(Reach):
     deed = "stall"
     done = "stalled"
 
+    @property
+    def tids(self) -> frozenset[int]:
+        """The threads that were reached."""
+        return frozenset(thread.tid for thread in self.reached)
+
 
 def stall(
     epochs: tuple[Epoch, ...],
@@ -67,37 +81,42 @@ def stall(
 ) -> Stall:
     """Stall every thread of these processes that sleeps in an epoll wait, for at most `deadline` seconds.
 
-    A thread at work is waited for, `patience` seconds at most: it sleeps between two events. A refusal is part of the
-    result, not raised. `never` as in `each`. `filter_allows`: somebody knows that a seccomp filter of theirs lets
-    epoll_create1 and close pass. Call it in a worker, and only one at a time for a process.
+    Threads at work are lain in wait for first, `patience` seconds at most in each process: they sleep between two
+    events, and so all are dark at about the same time. A refusal is part of the result, not raised. `never` as in
+    `each`. `filter_allows`: somebody knows that a seccomp filter of theirs lets epoll_create1 and close pass. Call it
+    in a worker, and only one at a time for a process.
     """
     now = time.monotonic()
-    until, look_until = now + deadline, now + min(patience, deadline)
-    result = _look(epochs, never, until, filter_allows, ())
-    found = time.monotonic()
-    while result.others and time.monotonic() < look_until:
-        if result.reached and time.monotonic() > found + QUIET:
-            break
-        time.sleep(LOOK)
-        again = _look(epochs, never, until, filter_allows, result.reached)
-        found = time.monotonic() if again.reached else found
-        again.reached = result.reached + again.reached
-        result = again
-    return result
+    how = _How(now + deadline, now + min(patience, deadline), filter_allows)
+    result, caught_at = Stall(), now
+    with Tracer() as tracer:
+        while True:
+            before = len(result.reached)
+            if patience:
+                _one_pass(tracer, epochs, never, replace(how, only_at_work=True, left_alone=result.tids), result)
+            rest = Stall()
+            _one_pass(tracer, epochs, never, replace(how, left_alone=result.tids), rest)
+            rest.reached = result.reached + rest.reached
+            result, now = rest, time.monotonic()
+            caught_at = now if len(result.reached) > before else caught_at
+            missed = any(isinstance(skipped.refusal, AtWork) for skipped in result.skipped)
+            if not missed or now >= how.look_until or (result.reached and now > caught_at + QUIET):
+                return result
 
 
-def _look(
-    epochs: tuple[Epoch, ...], never: frozenset[int], until: float, filter_allows: bool, before: Sequence[Reached]
-) -> Stall:
-    """Stall whoever sleeps now. Those reached before are left alone: one of them may have been healed meanwhile."""
-    result = Stall()
-    left_alone = frozenset(thread.tid for thread in before)
+@dataclass(frozen=True, slots=True)
+class _How:
+    """What is the same for all threads. `left_alone` were stalled before, and may be healed by now."""
 
-    def act(tracer: Tracer, pid: int, process: int) -> None:
-        _stall_process(_Round(tracer, pid, process, until, filter_allows, left_alone), result)
+    until: float  # time.monotonic, as the next
+    look_until: float  # for a thread at work
+    filter_allows: bool
+    only_at_work: bool = False
+    left_alone: frozenset[int] = frozenset()
 
-    each(result, epochs, never, act)
-    return result
+
+def _one_pass(tracer: Tracer, epochs: tuple[Epoch, ...], never: frozenset[int], how: _How, result: Stall) -> None:
+    each(result, epochs, never, lambda pid, process: _stall_process(_Round(tracer, pid, process, how), result))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,9 +126,7 @@ class _Round:
     tracer: Tracer
     pid: int
     process: int
-    until: float
-    filter_allows: bool
-    left_alone: frozenset[int]
+    how: _How
 
 
 def parked(epoch: Epoch) -> tuple[int, ...]:
@@ -133,12 +150,59 @@ def parked(epoch: Epoch) -> tuple[int, ...]:
 
 def _stall_process(round_: _Round, result: Stall) -> None:
     with listed(round_.process) as (listing, tids), vdso_of(round_.process) as vdso:
-        for tid in (tid for tid in tids if tid not in round_.left_alone):
-            if time.monotonic() >= round_.until:
+        if round_.how.only_at_work:
+            _stall_at_work(round_, listing, tids, vdso, result)
+            return
+        for tid in (tid for tid in tids if tid not in round_.how.left_alone):
+            if time.monotonic() >= round_.how.until:
                 result.unfinished = True
                 return
             _try_thread(round_, tid, listing, vdso, result)
             round_.tracer.look_after()
+
+
+# --- threads at work --------------------------------------------------------------------------------------------------
+
+
+def _stall_at_work(round_: _Round, listing: int, tids: list[int], vdso: Vdso, result: Stall) -> None:
+    """Stall each of them in the moment in which it sleeps; why another could not be, the second pass finds."""
+    until = min(round_.how.until, round_.how.look_until, time.monotonic() + SLICE)
+    with ExitStack() as opened:
+        others = (tid for tid in tids if tid not in round_.how.left_alone)
+        found = ((tid, _at_work(round_, tid, listing, opened)) for tid in others)
+        busy = dict(islice(((tid, thread) for tid, thread in found if thread is not None), MOST_AT_WORK))
+        while busy and time.monotonic() < until:
+            for tid, thread in list(busy.items()):
+                if not thread.waits_in_epoll():
+                    continue
+                try:
+                    result.reached.append(_send(round_, tid, thread, vdso))
+                except (Missed, Awake):
+                    continue
+                except (Refusal, OSError):
+                    pass
+                del busy[tid]
+
+
+def _at_work(round_: _Round, tid: int, listing: int, opened: ExitStack) -> Lookout | None:
+    """The thread, if it is at work and may be stalled."""
+    try:
+        task = open_directory(str(tid), listing)
+        try:
+            with ExitStack() as its:
+                thread = its.enter_context(lookout(task))
+                may = status(task).get("Seccomp") != ["2"] or round_.how.filter_allows
+                if not may or thread.waits_in_epoll() or not thread.at_work:
+                    return None
+                opened.enter_context(its.pop_all())
+                return thread
+        finally:
+            os.close(task)
+    except (Refusal, OSError):
+        return None
+
+
+# --- threads that sleep -----------------------------------------------------------------------------------------------
 
 
 def _try_thread(round_: _Round, tid: int, listing: int, vdso: Vdso, result: Stall) -> None:
@@ -162,20 +226,20 @@ def _stall_thread(round_: _Round, tid: int, listing: int, vdso: Vdso) -> Reached
     except FileNotFoundError:
         return None  # it ended since the threads were listed
     try:
-        wait = epoll_wait(task)
-        if wait is None or not threads.sleeps(task):
-            return None
-        if wait.epfd is None:
+        if epoll_wait(task) is BY_WCHAN:
             raise Unreadable("the kernel does not tell which epoll a thread waits on")
-        if on_detour(task, vdso):
-            raise Stalled("it is in a stall of ours already")
-        if status(task).get("Seccomp") == ["2"] and not round_.filter_allows:
-            raise Filtered("it is under a seccomp filter, which may kill it for a call that it never makes")
-        name = read(task, "comm").decode(errors="replace").strip()
-        stopped_ns = _send(round_, tid, task, vdso)
-        _await_parked(task, vdso)
-        return Reached(round_.pid, tid, name, wait, stopped_ns)
-    except (Awake, FileNotFoundError):
+        with lookout(task) as thread:
+            threads.sleeps(task)  # for the refusals that fit other states
+            if not thread.waits_in_epoll():
+                if thread.at_work:
+                    raise AtWork("it was at work all the time")
+                return None
+            if status(task).get("Seccomp") == ["2"] and not round_.how.filter_allows:
+                raise Filtered("it is under a seccomp filter, which may kill it for a call that it never makes")
+            return _send(round_, tid, thread, vdso)
+    except (Awake, Missed):
+        raise AtWork("it was at work all the time") from None
+    except FileNotFoundError:
         return None
     except PermissionError:
         raise threads.explain(task) from None
@@ -183,8 +247,12 @@ def _stall_thread(round_: _Round, tid: int, listing: int, vdso: Vdso) -> Reached
         os.close(task)
 
 
-def _send(round_: _Round, tid: int, task: int, vdso: Vdso) -> int:
-    """Stop the thread and send it on its detour; for how long it stood still, in ns. Raises a `Refusal`."""
+class Missed(Exception):
+    """The thread had left its epoll wait when it stopped; it was let go."""
+
+
+def _send(round_: _Round, tid: int, thread: Lookout, vdso: Vdso) -> Reached:
+    """Stop the thread in its epoll wait and send it on its detour. Raises a `Refusal`, `Awake`, `Missed`."""
     sent = False
 
     def send() -> None:
@@ -192,19 +260,24 @@ def _send(round_: _Round, tid: int, task: int, vdso: Vdso) -> int:
         sent = divert(tid, vdso)
 
     def still_waits() -> bool:
-        return epoll_wait(task) is not None and not on_detour(task, vdso)
+        waits = thread.waits_in_epoll()
+        if waits and vdso.holds(thread.returns_to):
+            raise Stalled("it is in a stall of ours already")
+        return waits
 
-    bound = max(0.0, min(THREAD_BOUND, round_.until - time.monotonic()))
+    bound = max(0.0, min(THREAD_BOUND, round_.how.until - time.monotonic()))
     stopped_ns = round_.tracer.nudge(tid, still_waits, bound, send)
     if not sent:
-        raise Awake(f"thread {tid} has left its epoll wait")
-    return stopped_ns
+        raise Missed
+    _await_parked(thread, vdso)
+    return Reached(round_.pid, tid, thread.name, thread.call, stopped_ns)
 
 
-def _await_parked(task: int, vdso: Vdso) -> None:
+def _await_parked(thread: Lookout, vdso: Vdso) -> None:
     """Wait until the thread sleeps on its detour, of which nothing tells. Raises `NotParked`."""
-    until = time.monotonic() + PARKED_WITHIN
-    while not (epoll_wait(task) and on_detour(task, vdso)):
+    left, until = thread.call, time.monotonic() + PARKED_WITHIN
+    while not (thread.waits_in_epoll() and vdso.holds(thread.returns_to)):
         if time.monotonic() > until:
             raise NotParked("it does not sleep where it was sent")
         time.sleep(0.0005)
+    thread.call = left  # the wait that it was in, not the detour's
