@@ -30,7 +30,7 @@ from watchdog.target import Refusal
 
 MOST_AT_WORK = 64  # threads of a process that are lain in wait for
 SLICE = 0.05  # seconds, until it is looked anew who is at work
-QUIET = 0.2  # seconds without another one caught, after which the others are no servers
+QUIET = 1.0  # seconds without another one caught, after which those left are no servers
 PARKED_WITHIN = 0.1  # seconds, from letting a thread go until it sleeps on the detour
 
 
@@ -65,11 +65,6 @@ class Stall(Reach):
     deed = "stall"
     done = "stalled"
 
-    @property
-    def tids(self) -> frozenset[int]:
-        """The threads that were reached."""
-        return frozenset(thread.tid for thread in self.reached)
-
 
 def stall(
     epochs: tuple[Epoch, ...],
@@ -88,19 +83,14 @@ def stall(
     """
     now = time.monotonic()
     how = _How(now + deadline, now + min(patience, deadline), filter_allows)
-    result, caught_at = Stall(), now
+    reached: list[Reached] = []
     with Tracer() as tracer:
         while True:
-            before = len(result.reached)
-            if patience:
-                _one_pass(tracer, epochs, never, replace(how, only_at_work=True, left_alone=result.tids), result)
-            rest = Stall()
-            _one_pass(tracer, epochs, never, replace(how, left_alone=result.tids), rest)
-            rest.reached = result.reached + rest.reached
-            result, now = rest, time.monotonic()
-            caught_at = now if len(result.reached) > before else caught_at
-            missed = any(isinstance(skipped.refusal, AtWork) for skipped in result.skipped)
-            if not missed or now >= how.look_until or (result.reached and now > caught_at + QUIET):
+            reached += _caught(tracer, epochs, never, replace(how, left_alone=_tids(reached)))
+            result = _one_pass(tracer, epochs, never, replace(how, left_alone=_tids(reached)))
+            reached += result.reached
+            result.reached = reached
+            if not _missed(result) or time.monotonic() >= how.look_until:
                 return result
 
 
@@ -115,8 +105,34 @@ class _How:
     left_alone: frozenset[int] = frozenset()
 
 
-def _one_pass(tracer: Tracer, epochs: tuple[Epoch, ...], never: frozenset[int], how: _How, result: Stall) -> None:
+def _caught(tracer: Tracer, epochs: tuple[Epoch, ...], never: frozenset[int], how: _How) -> list[Reached]:
+    """Threads at work, stalled as they slept; for as long as others of them come to it."""
+    reached: list[Reached] = []
+    until = time.monotonic() + QUIET
+    while time.monotonic() < min(until, how.look_until):
+        found = _one_pass(
+            tracer, epochs, never, replace(how, only_at_work=True, left_alone=how.left_alone | _tids(reached))
+        )
+        if found.reached:
+            until = time.monotonic() + QUIET
+        elif not _missed(found):
+            break  # nobody is at work
+        reached += found.reached
+    return reached
+
+
+def _one_pass(tracer: Tracer, epochs: tuple[Epoch, ...], never: frozenset[int], how: _How) -> Stall:
+    result = Stall()
     each(result, epochs, never, lambda pid, process: _stall_process(_Round(tracer, pid, process, how), result))
+    return result
+
+
+def _missed(found: Stall) -> bool:
+    return any(isinstance(skipped.refusal, AtWork) for skipped in found.skipped)
+
+
+def _tids(reached: list[Reached]) -> frozenset[int]:
+    return frozenset(thread.tid for thread in reached)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +198,7 @@ def _stall_at_work(round_: _Round, listing: int, tids: list[int], vdso: Vdso, re
                 except (Refusal, OSError):
                     pass
                 del busy[tid]
+        result.skipped += [Skipped(round_.pid, tid, AtWork("it is at work")) for tid in busy]
 
 
 def _at_work(round_: _Round, tid: int, listing: int, opened: ExitStack) -> Lookout | None:
