@@ -180,10 +180,11 @@ async def test_no_connection_is_made_where_the_queue_is_full(
     assert found.queues[0].queues[0].full
 
 
+@pytest.mark.parametrize("kind", ["v4", "v6", "mapped"])
 async def test_a_reading_that_knocks_connects_where_nobody_waits_but_not_in_each_reading(
-    examiner: Examiner, helper: Playback, diag: Logged, listening: Listen, time: Shifted
+    kind: str, examiner: Examiner, helper: Playback, diag: Logged, listening: Listen, time: Shifted
 ) -> None:
-    idle = listening(waiting=0)
+    idle = listening(kind, waiting=0)
     helper.serves(idle)
     helper.threads = elsewhere(100)[:1]
     await examiner.read(EPOCH, none, knock=True)
@@ -246,6 +247,21 @@ async def test_a_dump_that_is_fresh_enough_is_not_made_again(
     assert told == Queues(told.at, (queue,))
     assert helper.log == []
     assert abs(told.at - time.clock.now()) < 1
+
+
+@pytest.mark.parametrize(
+    ("address", "asked", "reached"),
+    [
+        ("[::ffff:127.0.0.1]:80", "127.0.0.1:80", True),
+        ("[::ffff:127.0.0.1]:80", "127.0.0.2:80", False),
+        ("[::ffff:127.0.0.1]:80", "*:80", False),
+        ("[::ffff:0.0.0.0]:80", "*:80", True),
+        ("[::1]:80", "[::1]:80", True),
+        ("[::]:80", "*:80", True),
+    ],
+)
+def test_a_listener_of_ipv6_at_an_address_of_ipv4_is_reached_by_that(address: str, asked: str, reached: bool) -> None:
+    assert Queue(1, Family.TCP, address, 0, 8).reached_by([asked]) is reached
 
 
 # --- what is lacking --------------------------------------------------------------------------------------------------

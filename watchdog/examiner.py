@@ -243,7 +243,7 @@ class Examiner:
         """
         if queue.reached_by(self._addresses) or queue.address.startswith("@"):
             return True
-        host = queue.address.rpartition(":")[0]
+        host = queue.asked_at.rpartition(":")[0]
         return queue.family is Family.TCP and (host.startswith("127.") or host in ("[::1]", "0.0.0.0", "[::]"))
 
     # --- what is known ------------------------------------------------------------------------------------------------
@@ -296,7 +296,7 @@ def _place(queue: Queue) -> Place:
     if queue.family is Family.UNIX:
         abstract = queue.address.startswith("@")
         return socket.AF_UNIX, f"\0{queue.address[1:]}" if abstract else queue.address
-    host, _, port = queue.address.rpartition(":")
+    host, _, port = queue.asked_at.rpartition(":")
     host = host.strip("[]")
     return socket.AF_INET6 if ":" in host else socket.AF_INET, (LOOPBACK.get(host, host), int(port))
 

@@ -14,10 +14,12 @@ Sources: proc_pid_syscall(5), proc_pid_status(5), proc_pid_fdinfo(5), epoll_ctl(
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+MAPPED = re.compile(r"^\[::ffff:([0-9.]+)\]:")  # IPv4-mapped, RFC 4291, section 2.5.5.2
 EVERYWHERE = ("0.0.0.0", "[::]")  # as the kernel writes all addresses of a host
 EPOLLIN = 0x001
 EPOLLRDNORM = 0x040
@@ -155,10 +157,15 @@ class Queue:
         """Whether no further connection is taken (the kernel takes one more than the backlog says)."""
         return self.limit is not None and self.length > self.limit
 
+    @property
+    def asked_at(self) -> str:
+        """The address as clients write it: an IPv6 socket that is bound to one of IPv4 (Java's) is reached by that."""
+        return MAPPED.sub(r"\1:", self.address)
+
     def reached_by(self, addresses: Collection[str]) -> bool:
         """Whether one of these addresses leads here: its own, or "*:80" where it is port 80 of all addresses."""
-        host, _, port = self.address.rpartition(":")
-        return self.address in addresses or (host in EVERYWHERE and f"*:{port}" in addresses)
+        host, _, port = self.asked_at.rpartition(":")
+        return self.asked_at in addresses or (host in EVERYWHERE and f"*:{port}" in addresses)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ TCP = ("v4", "v6", "v6only", "dual")
 
 
 def listen(kind: str, directory: Path, backlog: int = 5) -> socket.socket:
-    """A listening socket; a Unix path of it lies in the directory. `dual` is reached by IPv4."""
+    """A listening socket; a Unix path lies in the directory. `dual` is reached by IPv4 too, `mapped` by it alone."""
     if kind == "v4":
         return socket.create_server(("127.0.0.1", 0), backlog=backlog)
     if kind == "v6":
@@ -37,6 +37,12 @@ def listen(kind: str, directory: Path, backlog: int = 5) -> socket.socket:
         return socket.create_server(
             ("::", 0), family=socket.AF_INET6, backlog=backlog, dualstack_ipv6=kind == "dual", reuse_port=False
         )
+    if kind == "mapped":  # as Java binds to 127.0.0.1
+        made = socket.socket(socket.AF_INET6)
+        made.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        made.bind(("::ffff:127.0.0.1", 0))
+        made.listen(backlog)
+        return made
     made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET if kind == "seqpacket" else socket.SOCK_STREAM)
     made.bind(f"\0{directory}/{kind}" if kind == "abstract" else str(directory / f"{kind}.sock"))
     made.listen(backlog)
