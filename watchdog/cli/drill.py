@@ -84,9 +84,9 @@ def command(service: str, at_most: float, config: Path, helper: Path, daemon: Da
     been lost: the service is dark, though it runs. The daemon must find that out and nudge it. Clients wait meanwhile;
     no connection is lost. Whoever is told of incidents is told of this one.
 
-    The config must allow it, by `drill = true` in the table of the service. It is refused where the daemon would not
-    heal it (mode "observe", no nudge left, a hold), and where the service is not healthy. The helper undoes it after
-    --at-most by a nudge, also when this command, or the helper itself, was killed. Only root may do it, on x86-64.
+    The config must allow it: drill = true in the table of the service. It is refused where the daemon would not heal it
+    (mode "observe", no nudge left, a hold), and where the service is not healthy. When its time is over the helper
+    undoes it by a nudge, also when this command, or the helper itself, was killed. Only root may do it, on x86-64.
 
     \b
     Exit status:

@@ -1,0 +1,56 @@
+"""The drill, installed: root asks the helper at its socket, and the unprivileged daemon heals Debian's own units."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.installed.site import DAEMON, HELPER, Site
+from tests.installed.test_survives import configured
+
+ALLOWED = {"nginx": "drill = true", "redis": "drill = true\ndrill_under_seccomp = true"}
+
+
+@pytest.mark.parametrize("name", ALLOWED)
+def test_root_drills_a_unit_and_the_daemon_heals_it(site: Site, name: str) -> None:
+    guarded = getattr(site, name)
+    site.wait_healthy(guarded)
+    before = site.machine.show(guarded.unit, "InvocationID")
+    with configured(site, **{name: ALLOWED[name]}), guarded.held() as client:
+        site.wait_healthy(guarded)
+        done = site.machine.run("epoll-watchdog", "drill", name, "--json", check=False)
+        client.ask()
+        assert client.answer().endswith(guarded.conversation[1])
+    assert done.returncode == 0, done.stdout + done.stderr + site.journal(DAEMON) + site.journal(HELPER)
+    told = json.loads(done.stdout)
+    assert (told["healed_by"], told["service"]) == ("a nudge", name)
+    assert site.machine.show(guarded.unit, "InvocationID") == before
+    assert f"drill of '{name}': " in site.journal(HELPER)
+
+
+def test_a_helper_that_is_killed_in_a_drill_leaves_nobody_dark(site: Site) -> None:
+    """Where the daemon would not heal it: its ladder has the alert alone."""
+    alone = 'drill = true\nladder = { epoll_stall = ["alert"], hung = ["alert"], lost_edge = ["alert"] }'
+    site.wait_healthy(site.nginx)
+    with configured(site, nginx=alone):
+        site.wait_healthy(site.nginx)
+        drill = "epoll-watchdog drill nginx --at-most 60s"
+        site.machine.run("systemd-run", "--unit=drill.service", "--collect", "sh", "-c", drill)
+        site.wait(lambda: not site.nginx.answers(), "a dark nginx")
+        site.machine.run("kill", "-KILL", str(site.pid(HELPER)))
+        site.wait(site.nginx.answers, "an answer of nginx", within_s=10)
+        site.machine.systemctl("stop", "drill.service", check=False)
+    site.wait_healthy(site.nginx)
+
+
+def test_a_service_under_seccomp_is_left_alone_unless_its_filter_is_known(site: Site) -> None:
+    site.wait_healthy(site.redis)
+    seccomp = site.machine.run("grep", "Seccomp:", f"/proc/{site.pid(site.redis.unit)}/status").stdout.split()[1]
+    with configured(site, redis="drill = true"):
+        site.wait_healthy(site.redis)
+        done = site.machine.run("epoll-watchdog", "drill", "redis", check=False)
+    assert seccomp == "2"
+    assert done.returncode == 4
+    assert "seccomp filter" in done.stderr
+    site.wait_healthy(site.redis)
