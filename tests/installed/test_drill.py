@@ -9,15 +9,15 @@ import pytest
 from tests.installed.site import DAEMON, HELPER, Site
 from tests.installed.test_survives import configured
 
-ALLOWED = {"nginx": "drill = true", "redis": "drill = true\ndrill_under_seccomp = true"}
+ALLOWED = "drill = true\ndrill_under_seccomp = true"  # in a container everybody has the filter of nspawn
 
 
-@pytest.mark.parametrize("name", ALLOWED)
+@pytest.mark.parametrize("name", ["nginx", "redis"])
 def test_root_drills_a_unit_and_the_daemon_heals_it(site: Site, name: str) -> None:
     guarded = getattr(site, name)
     site.wait_healthy(guarded)
     before = site.machine.show(guarded.unit, "InvocationID")
-    with configured(site, **{name: ALLOWED[name]}), guarded.held() as client:
+    with configured(site, **{name: ALLOWED}), guarded.held() as client:
         site.wait_healthy(guarded)
         done = site.machine.run("epoll-watchdog", "drill", name, "--json", check=False)
         client.ask()
@@ -31,7 +31,7 @@ def test_root_drills_a_unit_and_the_daemon_heals_it(site: Site, name: str) -> No
 
 def test_a_helper_that_is_killed_in_a_drill_leaves_nobody_dark(site: Site) -> None:
     """Where the daemon would not heal it: its ladder has the alert alone."""
-    alone = 'drill = true\nladder = { epoll_stall = ["alert"], hung = ["alert"], lost_edge = ["alert"] }'
+    alone = ALLOWED + '\nladder = { epoll_stall = ["alert"], hung = ["alert"], lost_edge = ["alert"] }'
     site.wait_healthy(site.nginx)
     with configured(site, nginx=alone):
         site.wait_healthy(site.nginx)
