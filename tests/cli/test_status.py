@@ -1,90 +1,21 @@
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
-import sys
-from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-import pytest
 import trustme
 
+from tests.cli.asking import DARK, HEALTHY, Daemon, run
 from tests.servers import free_port
 from tests.web.certified import PASSWORD, USER, USERS, certified
 from watchdog.config.web import Web
 from watchdog.web.server import serve
-from watchdog.web.view import IncidentView, ProbeView, ServiceView
-
-HEALTHY = ServiceView(
-    name="redis",
-    mode="full",
-    verdict="healthy",
-    certainty="suspected",
-    reasons=(),
-    healthy=True,
-    sockets_alive=True,
-    restart_due=False,
-    paused=False,
-    probes={"tcp": ProbeView(type="tcp", plane="socket", kind="alive", latency_s=0.0012, reason="answered")},
-    budgets={"nudge": 5, "restart": 2},
-)
-DARK = replace(
-    HEALTHY,
-    name="nginx",
-    mode="nudge",
-    verdict="epoll_stall",
-    reasons=("every socket is dark while snmp (inside) answers",),
-    healthy=False,
-    paused=True,
-    holds=("paused",),
-    incident="0123456789abcdef",
-    probes={"tcp": ProbeView(type="tcp", plane="socket", kind="silent", latency_s=2.0)},
-)
-
-
-@dataclass
-class Daemon:
-    """What the command asks; a real server answers for it."""
-
-    shown: Sequence[ServiceView] = ()
-    address: str = ""
-    asked: list[str] = field(default_factory=list)
-
-    def services(self) -> Sequence[ServiceView]:
-        return self.shown
-
-    async def incidents(self, service: str | None, limit: int) -> Sequence[IncidentView]:
-        return ()
-
-    async def evidence(self, incident: str) -> bytes | None:
-        return None
-
-    def ready(self) -> bool:
-        return True
-
-    def healthy(self) -> bool:
-        return True
-
-    def metrics(self, accept: str) -> tuple[Iterator[bytes], str]:
-        return iter(()), "text/plain"
-
-
-@pytest.fixture
-async def daemon() -> AsyncIterator[Daemon]:
-    daemon = Daemon()
-    server = await serve(daemon, "127.0.0.1:0")
-    daemon.address = server.address
-    yield daemon
-    await server.close()
 
 
 async def status(address: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "watchdog", "status", "--url", f"http://{address}", *arguments]
-    return await asyncio.to_thread(
-        subprocess.run, command, capture_output=True, text=True, timeout=30, env={"COLUMNS": "80"}, check=False
-    )
+    return await run("status", "--url", f"http://{address}", *arguments)
 
 
 async def test_healthy_services_are_a_table_and_exit_0(daemon: Daemon) -> None:

@@ -12,6 +12,7 @@ COMMANDS = {
     "run": "run",
     "check-config": "check_config",
     "status": "status",
+    "incidents": "incidents",
     "diagnose": "diagnose",
     "nudge": "nudge",
     "drill": "drill",

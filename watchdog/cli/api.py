@@ -32,9 +32,30 @@ class Daemon:
     def get(self, path: str) -> Any:
         """What a GET of the path answers. Raises `Unanswered`."""
         try:
+            return json.loads(self.fetch(path))
+        except ValueError as error:  # `Denied` is one
+            raise self._unanswered(error) from None
+
+    def fetch(self, path: str) -> bytes:
+        """The same, as it was sent. Raises `Unanswered`; `Denied` where the daemon says why it does not tell."""
+        try:
             return ask(self.url, path, self.ca_file, self.user, self.password)
+        except Denied:
+            raise
         except (OSError, ValueError, http.client.HTTPException) as error:
-            raise Unanswered(f"the daemon can't be asked at {self.url}: {error}") from None
+            raise self._unanswered(error) from None
+
+    def _unanswered(self, error: Exception) -> Unanswered:
+        return Unanswered(f"the daemon can't be asked at {self.url}: {error}")
+
+
+class Denied(ValueError):
+    """The daemon answered, with another status than 200. `said` is its own reason; empty where it gave none."""
+
+    def __init__(self, status: int, reason: str, said: str) -> None:
+        super().__init__(f"it answered {status} {reason}" + (f": {said}" if said else ""))
+        self.status = status
+        self.said = said
 
 
 class Unanswered(click.ClickException):
@@ -80,7 +101,7 @@ class _Local(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def ask(url: str, path: str, ca_file: Path | None, user: str | None, password: str | None) -> Any:
+def ask(url: str, path: str, ca_file: Path | None, user: str | None, password: str | None) -> bytes:
     """What a GET of the path answers. Raises `OSError`, `ValueError` and `HTTPException` with one line, no password."""
     connection, base = _connection(url, ca_file)
     headers = {}
@@ -92,10 +113,18 @@ def ask(url: str, path: str, ca_file: Path | None, user: str | None, password: s
         if answer.status == http.HTTPStatus.UNAUTHORIZED:
             raise ValueError("it wants a user and a password; give --user and --password-file")
         if answer.status != http.HTTPStatus.OK:
-            raise ValueError(f"it answered {answer.status} {answer.reason}")
-        return json.loads(answer.read())
+            raise Denied(answer.status, answer.reason, _said(answer.read()))
+        return answer.read()
     finally:
         connection.close()
+
+
+def _said(body: bytes) -> str:
+    """The message in an error of the API's."""
+    try:
+        return str(json.loads(body)["error"]["message"])
+    except (ValueError, KeyError, TypeError):
+        return ""
 
 
 def _connection(url: str, ca_file: Path | None) -> tuple[http.client.HTTPConnection, str]:
