@@ -13,6 +13,7 @@ COMMANDS = {
     "check-config": "check_config",
     "status": "status",
     "incidents": "incidents",
+    "explain": "explain",
     "diagnose": "diagnose",
     "nudge": "nudge",
     "drill": "drill",

@@ -20,6 +20,7 @@ Incident = Mapping[str, Any]
 Record = Mapping[str, Any]
 
 MOST = 500  # that the API tells at once
+DATABASE = "/var/lib/epoll-watchdog/state.db"  # unless the config's state_directory says otherwise
 SHORT = 8  # letters of an id, or more where they would mean two
 REMEDIES = {"nudged": "nudge", "restarted": "restart", "captured": "capture"}
 
@@ -68,7 +69,7 @@ def one(daemon: Daemon, beginning: str) -> Incident:
         raise click.UsageError(f"No incident's id begins with {beginning!r}; epoll-watchdog incidents lists them.")
     raise click.UsageError(
         f"Of the newest {MOST} incidents none has an id that begins with {beginning!r}. Older ones are in the daemon's "
-        f"database: epoll-watchdog replay /var/lib/epoll-watchdog/state.db --incident {beginning}"
+        f"database: epoll-watchdog replay {DATABASE} --incident {beginning}"
     )
 
 
