@@ -4,7 +4,7 @@ A change is a place, found by its text, and what comes there instead. A place th
 should be is an error: the kernel was updated, and somebody has to look.
 
 Sources: fs/eventpoll.c, `ep_poll()`; arch/x86/um/user-offsets.c; lib/Makefile and fs/proc/base.c;
-arch/um/kernel/process.c, `__get_wchan()`; of Linux 6.1.
+arch/um/kernel/process.c, `__get_wchan()`; arch/um/kernel/tlb.c, `flush_tlb_kernel_range_common()`; of Linux 6.1.
 """
 
 from __future__ import annotations
@@ -54,6 +54,18 @@ HOOK = """\
 TRACEHOOK = "#ifdef CONFIG_HAVE_ARCH_TRACEHOOK\n"
 UML_WCHAN = "arch/um/kernel/process.c"
 SCAN = "while (sp < stack_page + THREAD_SIZE) {\n\t\tip = *((unsigned long *) sp);\n"
+UML_TLB = "arch/um/kernel/tlb.c"
+UNMAP = """\
+\t\tif (!pte_present(*pte) || pte_newpage(*pte)) {
+\t\t\tupdated = 1;
+\t\t\terr = add_munmap(addr, PAGE_SIZE, &hvc);
+"""
+SPARE = """\
+\t\tif (!pte_present(*pte) || pte_newpage(*pte)) {
+\t\t\tupdated = 1;
+\t\t\tif (!pte_present(*pte))
+\t\t\t\terr = add_munmap(addr, PAGE_SIZE, &hvc);
+"""
 FOLLOW = """\
 while (sp >= stack_page && sp < stack_page + THREAD_SIZE - sizeof(ip)) {
 \t\tip = ((unsigned long *) sp)[1];
@@ -77,6 +89,10 @@ PATCHES = (
     Patch(UML_WCHAN, "sp = p->thread.switch_buf->JB_SP;", "sp = p->thread.switch_buf->__rbp;"),
     Patch(UML_WCHAN, f"\t{SCAN}", f"\t{FOLLOW}"),
     Patch(UML_WCHAN, "\t\tsp += sizeof(unsigned long);\n", "\t\tsp = *((unsigned long *) sp);\n"),
+    # A flush unmaps every page of vmalloc's in its range before it maps those in use again, the running stack's, too. A
+    # signal in between hangs UML: to_irq_stack() copies from that stack, and its fault is raised again for ever. mmap()
+    # replaces a page at once, so only what is not in use need be unmapped. (Linux 6.11 does it so.)
+    Patch(UML_TLB, UNMAP, SPARE),
 )
 
 
