@@ -10,6 +10,7 @@ from watchdog import __version__
 
 COMMANDS = {
     "run": "run",
+    "check": "check",
     "check-config": "check_config",
     "status": "status",
     "incidents": "incidents",
