@@ -21,6 +21,7 @@ COMMANDS = {
     "alert-test": "alert_test",
     "replay": "replay",
     "demo": "demo",
+    "completion": "completion",
 }
 
 
