@@ -31,6 +31,7 @@ QUOTED = (
     "can't listen on",
     "does not exist for this process, yet a socket is bound to it",
     "may not connect to",
+    "NOTES",
     "own loop lags",
     "probe could run",
     "process can't be known",
@@ -91,7 +92,7 @@ def test_the_budgets_that_an_attacker_would_have_are_the_defaults() -> None:
 
     assert (budgets.nudge.burst, budgets.restart.burst, budgets.capture.burst) == (5, 2, 2)
     assert {each.interval for each in (budgets.nudge, budgets.restart, budgets.capture)} == {3600.0}
-    assert "five nudges and two restarts of each service in an hour" in SECURITY
+    assert "five nudges, two captures and two restarts of each service in an hour" in SECURITY
     assert "five nudges, two restarts an hour" in ROLLING
 
 
