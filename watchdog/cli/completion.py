@@ -37,11 +37,11 @@ def command(shell: str, output: Path | None) -> None:
     """
     text = script(shell)
     if output is None:
-        click.echo(text)
+        click.echo(text, nl=False)
         return
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(f"{text}\n", encoding="utf-8")
+        output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise click.UsageError(f"{output}: {error.strerror}") from None
 

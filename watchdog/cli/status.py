@@ -1,83 +1,106 @@
-"""`epoll-watchdog status`: what the running daemon sees."""
+"""`epoll-watchdog status`: what the running daemon sees, once or as it goes on."""
 
 from __future__ import annotations
 
 import json
+import signal
 import sys
+import time
 from typing import Any
 
 import click
 
-from watchdog.cli.api import Daemon, daemon_options
+from watchdog.cli.api import Daemon, Unanswered, daemon_options
+from watchdog.cli.seen import Seen, Watcher
+from watchdog.settings import parse_duration
+
+SHORTEST, LONGEST = 0.2, 3600.0  # s between two looks
+
+
+class Interval(click.ParamType[float]):
+    """A time between two looks, in the words of the config."""
+
+    name = "DURATION"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Seconds."""
+        try:
+            seconds = value if isinstance(value, float) else parse_duration(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+        if not SHORTEST <= seconds <= LONGEST:
+            self.fail(f'{value!r} is out of range; give "200ms" to "1h"', param, ctx)
+        return float(seconds)
 
 
 @click.command()
 @daemon_options
-@click.option("--json", "as_json", is_flag=True, help="What the API says, as it says it.")
-def command(daemon: Daemon, as_json: bool) -> None:
+@click.option("--watch", is_flag=True, help="Go on looking until Ctrl-C, in place of what was shown.")
+@click.option(
+    "--interval", type=Interval(), default="1s", show_default=True, help="With --watch: from one look to the next."
+)
+@click.option("--json", "as_json", is_flag=True, help="What the API says, and the accept queues.")
+def command(daemon: Daemon, watch: bool, interval: float, as_json: bool) -> None:
     """Show what the running daemon sees.
 
-    Every guarded service with its verdict, its probes, what is left of its budgets, and its incident.
+    Every guarded service with its verdict; what each probe last found and how long ago that was; the fullest of its
+    accept queues and how many it takes; what is left of its budgets; its incident, and what waits or was passed over.
+    Below stand the reasons of those that are not healthy. With --watch a probe that gives no answer tells when it last
+    did, as far as it was seen since the watching began; a daemon that is restarted meanwhile is waited for.
 
-    The exit code is 0 when all are healthy, 1 when one is not, 3 when the daemon can't be asked.
+    \b
+    Exit status (with --watch, of what was seen last):
+      0  all are healthy
+      1  one is not
+      2  wrong usage
+      3  the daemon can't be asked
+
+    \b
+    Examples:
+      epoll-watchdog status
+      epoll-watchdog status --watch --interval 5s
+      epoll-watchdog status --json | jq '.services[] | select(.healthy | not) | .name'
     """
-    services: list[dict[str, Any]] = daemon.get("/api/v1/services")["services"]
+    watcher = Watcher(daemon)
+    if not watch:
+        seen = watcher.look()
+        _show(seen, as_json)
+        sys.exit(0 if seen.healthy else 1)
     if as_json:
-        click.echo(json.dumps({"services": services}, indent=2))
-    else:
-        _show(services)
-    sys.exit(0 if all(service["healthy"] for service in services) else 1)
+        raise click.UsageError("--watch is for people: ask for --json as often as you need it.")
+    if not sys.stdout.isatty():
+        raise click.UsageError("--watch needs a terminal; without one, call it again and again.")
+    sys.exit(_watch(watcher, interval))
 
 
-def _show(services: list[dict[str, Any]]) -> None:
-    from rich.console import Console
-    from rich.padding import Padding
-    from rich.table import Table
-    from rich.text import Text
+def _show(seen: Seen, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(seen.as_json(), indent=2))
+        return
+    from watchdog.cli.overview import board
+    from watchdog.cli.terminal import console
 
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("SERVICE", "VERDICT", "PROBES", "LEFT", "NOTES"):
-        table.add_column(heading, overflow="fold")
-    for service in services:
-        verdict = service["verdict"] if service["healthy"] else f"{service['verdict']} ({service['certainty']})"
-        table.add_row(
-            service["name"],
-            Text(verdict, style="green" if service["healthy"] else "bold red"),
-            _probes(service["probes"]),
-            ", ".join(f"{count} {rung}" for rung, count in service["budgets"].items()),
-            _notes(service),
-        )
-    console = Console(highlight=False)
-    console.print(table)
-    for service in services:
-        for line in _below(service):
-            console.print(Padding(Text(f"{service['name']}: {line}"), (0, 0, 0, 2)))
+    console().print(board(seen))
 
 
-def _below(service: dict[str, Any]) -> list[str]:
-    """What is told of a service in whole sentences."""
-    lines = [] if service["healthy"] else list(service["reasons"])
-    if service["held_for"]:
-        lines.append(f"the next rung waits: {service['held_for']}")
-    return lines
+def _watch(watcher: Watcher, interval: float) -> int:
+    """Until somebody ends it; then what was seen last stays on the terminal. The exit code."""
+    from rich.live import Live
 
+    from watchdog.cli.overview import board, headed, lost
+    from watchdog.cli.terminal import console
 
-def _probes(probes: dict[str, dict[str, Any]]) -> str:
-    return ", ".join(_probe(name, probe) for name, probe in probes.items())
-
-
-def _probe(name: str, probe: dict[str, Any]) -> str:
-    if probe["kind"] == "alive":
-        return f"{name} {probe['latency_s'] * 1000:.1f} ms"
-    return f"{name} {probe['kind'] or 'not asked yet'}"
-
-
-def _notes(service: dict[str, Any]) -> str:
-    notes = [f"mode {service['mode']}"] if service["mode"] != "full" else []
-    if service["paused"]:
-        notes.append("paused")
-    if service["incident"] is not None:
-        notes.append(f"incident {service['incident'][:8]}")
-    notes += [f"waits: {hold}" for hold in service["holds"]]
-    notes += [f"passed over: {passed}" for passed in service["passes"]]
-    return ", ".join(notes)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # else the terminal is left as it is while we watch
+    screen, seen, error = console(), watcher.look(), ""
+    try:
+        with Live(console=screen, screen=True, auto_refresh=False) as live:
+            while True:
+                live.update(headed(lost(error, seen) if error else board(seen), interval), refresh=True)
+                time.sleep(interval)
+                try:
+                    seen, error = watcher.look(), ""
+                except Unanswered as unanswered:
+                    error = unanswered.message
+    except KeyboardInterrupt:
+        screen.print(lost(error, seen) if error else board(seen))
+    return Unanswered.exit_code if error else int(not seen.healthy)

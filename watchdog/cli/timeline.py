@@ -46,6 +46,7 @@ def lasted(incident: Incident) -> str:
 def timeline(incident: Incident) -> Iterator[RenderableType]:
     """The whole story, with the reasons for each verdict."""
     yield from heading(incident)
+    yield plain("")
     made = table("AT", "WHAT", "TOLD", whole=("AT", "WHAT"))
     for record in incident["timeline"]:
         at = offset(wall(record["at"]) - wall(incident["opened"]))
@@ -61,7 +62,6 @@ def heading(incident: Incident) -> Iterator[Text]:
     ended = "open since" if incident["closed"] is None else "over after"
     yield plain(f"{when}; {ended} {lasted(incident).removeprefix('open ')}")
     yield plain(f"Done: {done(incident) or 'nothing'}{_stop(incident)}")
-    yield plain("")
 
 
 def _first_bad(incident: Incident) -> float:
