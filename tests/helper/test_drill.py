@@ -20,9 +20,11 @@ from tests.helper.nobody import NOBODY, become_nobody
 from tests.helper.serving import Helper
 from tests.helper.victims import Victim, until
 from watchdog.helper import drilling, ledger, worker
-from watchdog.helper.nudge import nudge
-from watchdog.helper.stall import parked
-from watchdog.model import Outcome
+from watchdog.helper.drilling import Drill
+from watchdog.helper.stall import parked, stall
+from watchdog.helper.worker import Worker
+from watchdog.model import Epoch, Outcome
+from watchdog.target import start_time
 
 LONG, SHORT = 60_000, 1_000  # ms
 
@@ -170,7 +172,7 @@ def test_a_process_with_nothing_to_stall_leaves_no_record(place: Activated, star
 
 
 def of_this_boot(**told: object) -> Mapping[str, object]:
-    return {"boot_id": ledger.now().boot_id, "service": "a", "until": 0.0, **told}
+    return {"boot_id": ledger.now().boot_id, "service": "a", "begun": True, "until": 0.0, **told}
 
 
 @pytest.mark.parametrize(
@@ -181,7 +183,7 @@ def of_this_boot(**told: object) -> Mapping[str, object]:
         of_this_boot(processes=4711),
         of_this_boot(processes=[], until="soon"),
         of_this_boot(processes=[], service=None),
-        {"service": "a", "until": 0.0, "processes": []},
+        {"service": "a", "begun": True, "until": 0.0, "processes": []},
     ],
     ids=["no_number", "pid_0", "no_list", "no_time", "no_service", "no_boot"],
 )
@@ -199,9 +201,134 @@ def test_a_life_that_has_ended_and_one_that_has_its_pid_now_are_left_alone(tmp_p
     assert not list(tmp_path.iterdir())
 
 
+def record(directory: Path, *processes: Epoch, begun: bool = True, lasts: float = 0.0) -> None:
+    until = ledger.now().boottime + lasts
+    drilling.record(str(directory), processes[0], Drill("a", begun, until, processes))
+
+
 def test_a_drill_that_was_healed_is_not_nudged_again(tmp_path: Path, victim: Victim) -> None:
     """The worker that sees to drills finds nobody dark: it has nothing to do, though the time is over."""
-    drilling.record(str(tmp_path), "a", (victim.epoch,), 0.0)
+    record(tmp_path, victim.epoch)
     assert worker.run(lambda: drilling.see_to(str(tmp_path)), 20.0).value == {}
     assert victim.counts().eintrs == 0
-    assert nudge((victim.epoch,)).outcome() is Outcome.DONE
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_drill_that_is_just_beginning_is_not_taken_for_one_that_is_over(tmp_path: Path, victim: Victim) -> None:
+    record(tmp_path, victim.epoch, begun=False, lasts=60.0)
+    seen = Worker(lambda: drilling.see_to(str(tmp_path)), 60.0)
+    time.sleep(drilling.EMPTY_FOR + 1.0)  # nothing tells that it goes on
+    assert len(list(tmp_path.iterdir())) == 1
+    seen.overrun()
+
+
+def test_a_record_that_is_never_over_is_not_for_ever(tmp_path: Path, victim: Victim) -> None:
+    (tmp_path / "4711-1").write_text(json.dumps(of_this_boot(until=1e18, processes=[])))
+    [drill] = drilling.recorded(str(tmp_path)).values()
+    assert drill.until <= ledger.now().boottime + drilling.LONGEST
+
+
+def test_a_zombie_in_the_record_keeps_nobody_else_dark(place: Activated, victim: Victim, asked: Helper) -> None:
+    zombie = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, zombie.pid, os.WEXITED | os.WNOWAIT)
+    asked.call("drill", "a", victim, at_most=LONG)
+    place.started[0].kill()
+    place.started[0].wait()
+    [name] = [path.name for path in drills(place).iterdir()]
+    lives = (Epoch(zombie.pid, start_time(zombie.pid)), victim.epoch)
+    (drills(place) / name).unlink()
+    record(drills(place), *lives, lasts=60.0)
+    assert worker.run(lambda: drilling.see_to(str(drills(place)), at_once=True), 20.0).value == {}
+    assert dark(victim) == 0
+    zombie.wait()
+
+
+def test_only_threads_that_a_drill_has_sent_away_are_woken(tmp_path: Path, victim: Victim, start: Start) -> None:
+    other = start("wait:2")
+    assert worker.run(lambda: len(stall((victim.epoch,)).reached), 20.0).value == 3
+    record(tmp_path, victim.epoch, other.epoch)
+    assert worker.run(lambda: drilling.see_to(str(tmp_path)), 20.0).value == {}
+    assert (victim.counts().eintrs, other.counts().eintrs) == (3, 0)
+
+
+def test_what_can_t_be_woken_is_tried_a_few_times_and_told_and_its_record_stays(tmp_path: Path, victim: Victim) -> None:
+    assert worker.run(lambda: len(stall((victim.epoch,)).reached), 20.0).value == 3
+    os.kill(victim.pid, signal.SIGSTOP)
+    until(lambda: victim.states() == {"T"}, "a stopped victim")
+    record(tmp_path, victim.epoch)
+    assert worker.run(lambda: drilling.see_to(str(tmp_path), give_up_after=3.0), 20.0).value in ({}, {"a": ""})
+    os.kill(victim.pid, signal.SIGCONT)
+    assert worker.run(lambda: drilling.see_to(str(tmp_path)), 20.0).value == {}
+    assert dark(victim) == 0
+
+
+def test_there_is_one_drill_at_a_time_and_the_first_one_is_undone(
+    place: Activated, victim: Victim, asked: Helper
+) -> None:
+    asked.call("drill", "a", victim, at_most=3 * SHORT)
+    second = asked.call("drill", "a", victim, at_most=LONG)
+    assert (second.outcome, second.detail["refusal"]) == (Outcome.REFUSED, "UnderWay")
+    until(lambda: dark(victim) == 0, "the end of the first")
+
+
+def test_a_drill_may_follow_one_that_was_healed_at_once(victim: Victim, asked: Helper) -> None:
+    for _ in range(3):
+        assert asked.call("drill", "a", victim, at_most=LONG).detail["stalled"] == 3
+        assert asked.call("nudge", "a", victim).detail["nudged"] == 3
+    assert dark(victim) == 0
+
+
+BUSY = """
+import select, threading
+
+def wait():
+    epoll = select.epoll()
+    while True:
+        epoll.poll()
+
+for _ in range(2):
+    threading.Thread(target=wait, daemon=True).start()
+print("ready", flush=True)
+while True:
+    pass
+"""
+
+
+@pytest.fixture
+def busy() -> Iterator[Victim]:
+    """Two of its threads wait, and one never does: a drill lies in wait for that one in vain."""
+    with subprocess.Popen([sys.executable, "-c", BUSY], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            yield Victim(process)
+        finally:
+            process.kill()
+
+
+def test_the_daemons_nudge_is_done_while_a_drill_lies_in_wait(place: Activated, asked: Helper, busy: Victim) -> None:
+    place.serve_only({"a": busy.pid}, keys="drill = true")
+    asked.ask(1, "drill", "a", busy, at_most=LONG)
+    until(lambda: dark(busy) == 2, "the stall of those who sleep")
+    asked.ask(2, "nudge", "a", busy)
+    replies = {reply.id: reply for reply in (asked.reply(), asked.reply())}
+    assert (replies[2].outcome, replies[2].detail["nudged"]) == (Outcome.DONE, 2)
+    assert replies[1].detail["stalled"] == 2
+
+
+def test_a_helper_of_a_command_that_is_killed_before_the_reply_ends_what_it_began(
+    place: Activated, busy: Victim
+) -> None:
+    place.serve_only({"a": busy.pid}, keys="drill = true")
+    ours, theirs = socket.socketpair()
+    with theirs:
+        command = [sys.executable, "-P", "-m", "watchdog.helper", "--config", str(place.config), "--ledger"]
+        options = [str(place.ledger), "--fd", str(theirs.fileno())]
+        helper = subprocess.Popen([*command, *options], pass_fds=(theirs.fileno(),))
+    request = {"id": 1, "verb": "drill", "service": "a", "pid": busy.pid, "start_time": busy.epoch.start_time}
+    ours.sendall(json.dumps({**request, "at_most": 3 * SHORT}).encode() + b"\n")
+    until(lambda: dark(busy) == 2, "the stall of those who sleep")
+    ours.close()
+    assert helper.wait(timeout=30) == 0
+    assert dark(busy) == 0
+    assert not list(drills(place).iterdir())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.guarding import ENVIRONMENT, Guarding, demo_table, guarding, kinds
+from tests.integration.guarding import ENVIRONMENT, FAST, FASTER, Guarding, demo_table, guarding, kinds
 from tests.servers import until
 from watchdog.demo import child
 from watchdog.helper.stall import parked
@@ -41,10 +42,10 @@ def dark(service: child.Service) -> int:
 
 @contextmanager
 def guarded(directory: Path, keys: str) -> Iterator[tuple[Guarding, child.Service]]:
-    """The embedded service, healthy under the daemon."""
+    """The embedded service, healthy under a daemon that a busy host does not make blind."""
     with (
         child.service(directory) as service,
-        guarding(directory, demo_table(service, keys), env=ENVIRONMENT) as guard,
+        guarding(directory, demo_table(service, keys).replace(FASTER, FAST), env=ENVIRONMENT) as guard,
     ):
         guard.wait_verdict("demo", "healthy")
         yield guard, service
@@ -61,8 +62,8 @@ def test_the_daemon_heals_it_and_the_story_is_told(tmp_path: Path) -> None:
     told = [line.split()[2] for line in done.stdout.splitlines() if re.match(r" +\d+\.\d\d s  ", line)]
     assert told[:1] == ["dark"]
     assert told[-1:] == ["resolved"]
-    assert told.index("nudged") < told.index("awake")
-    assert "Healed by the daemon in 0." in done.stdout
+    assert {"opened", "nudged", "awake"} <= set(told)
+    assert re.search(r"^Healed by the daemon in \d\.\d\d s, by a nudge; ", done.stdout, re.MULTILINE)
     assert max(map(len, done.stdout.splitlines())) <= 80
     assert guard.letters_until("resolved")[0]["kind"] == "opened"
 
@@ -111,6 +112,15 @@ def test_what_the_daemon_does_not_heal_the_helper_undoes_and_the_exit_code_says_
         guard.wait_verdict("demo", "healthy")
     assert done.returncode == 1
     assert "The daemon did not heal it: the drill was over after 1." in done.stdout
+
+
+def test_root_keeps_no_account_where_others_may_write(tmp_path: Path) -> None:
+    with guarded(tmp_path, "drill = true\n") as (guard, service):
+        os.chown(tmp_path / "state", 65534, 65534)
+        done = drill(guard, "demo")
+        assert dark(service) == 0
+    assert done.returncode == 4
+    assert "systemctl start epoll-watchdog-helper.socket" in done.stderr
 
 
 @pytest.mark.parametrize(("sent", "at_most"), [(signal.SIGTERM, "60s"), (signal.SIGINT, "60s"), (signal.SIGKILL, "2s")])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from watchdog.cli.api import UNREACHABLE, Daemon, daemon_options
 from watchdog.cli.rehearsal import ENDING, HelperLost, Rehearsal, asked
 from watchdog.cli.story import Teller
 from watchdog.config import DEFAULT_FILE, ConfigInvalid
+from watchdog.helper import trust
 from watchdog.helper.protocol import Reply, Request
 from watchdog.link import LEDGER, Child, Link, Socket, helper_command
 from watchdog.model import Epoch, Outcome
@@ -103,8 +103,8 @@ def command(service: str, at_most: float, config: Path, helper: Path, daemon: Da
     """
     if os.geteuid() != 0:
         raise Refused("only root may do this; try sudo")
-    asked_at = time.time()
     view = _healable(service, daemon)
+    earlier = frozenset(incident["id"] for incident in daemon.get(f"/api/v1/incidents?service={service}")["incidents"])
     epoch = _epoch(service, view["pid"])
     request = Request(1, "drill", service, epoch.pid, epoch.start_time, at_most=round(at_most * 1000))
     story = Teller(as_json)
@@ -112,13 +112,12 @@ def command(service: str, at_most: float, config: Path, helper: Path, daemon: Da
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with asked(_link(helper, config), request) as reply:
-            rehearsal = _begun(service, at_most, asked_at, reply)
-            story.stalled(rehearsal, reply)
-            _follow(rehearsal, daemon, story)
+            rehearsal = _begun(service, at_most, earlier, reply)
+            _follow(rehearsal, reply, daemon, story)
     except HelperLost as lost:
         raise HelperUnanswering(str(lost)) from None
     story.end(rehearsal)
-    raise SystemExit(0 if rehearsal.healed_by and rehearsal.resolved is not None else NOT_HEALED)
+    raise SystemExit(0 if rehearsal.healed and rehearsal.resolved is not None else NOT_HEALED)
 
 
 def _healable(service: str, daemon: Daemon) -> Mapping[str, Any]:
@@ -156,24 +155,32 @@ def _link(helper: Path, config: Path) -> Link:
 
     try:
         ledger = check(config, Secrets.SKIP).state_directory / LEDGER
+        trust.check(str(ledger.parent.absolute()))
     except ConfigInvalid as invalid:
         raise Refused(str(invalid)) from None
+    except trust.Untrusted as untrusted:
+        hint = "where the daemon runs under systemd: systemctl start epoll-watchdog-helper.socket"
+        raise Refused(f"{helper} is not there, and no helper is started: {untrusted}\n    {hint}") from None
     return Child(helper_command(config, ledger))
 
 
-def _begun(service: str, at_most: float, asked_at: float, reply: Reply) -> Rehearsal:
+def _begun(service: str, at_most: float, earlier: frozenset[str], reply: Reply) -> Rehearsal:
+    if reply.outcome in (Outcome.FAILED, Outcome.TIMED_OUT) and "lives" not in reply.detail:
+        raise HelperLost(f"the helper failed: {reply.reason}; what it may have begun, it undoes when the time is over")
     if reply.outcome is not Outcome.DONE:
         hint = reply.detail.get("hint") or next((each["hint"] for each in reply.detail.get("skipped", ())), "")
         raise Refused(f"the helper refused it: {reply.reason}" + (f"\n    {hint}" if hint else ""))
     lives = tuple(Epoch(pid, began) for pid, began in reply.detail["lives"])
-    return Rehearsal(service, at_most, asked_at, lives, begun=reply.detail["seconds"])
+    return Rehearsal(service, at_most, earlier, lives, begun=reply.detail["seconds"])
 
 
-def _follow(rehearsal: Rehearsal, daemon: Daemon, story: Teller) -> None:
+def _follow(rehearsal: Rehearsal, reply: Reply, daemon: Daemon, story: Teller) -> None:
     try:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+        story.stalled(reply)
         rehearsal.follow(daemon, lambda record: story.record(rehearsal, record), lambda: story.woken(rehearsal))
-    except (KeyboardInterrupt, click.ClickException):
-        rehearsal.undo()
-        click.echo("The drill was called off, and undone by a nudge.", err=True)
+    except BaseException:
+        undone = rehearsal.undo()
+        told = "and undone by a nudge" if undone else "and the helper undoes it when its time is over"
+        click.echo(f"The drill was called off, {told}.", err=True)
         raise

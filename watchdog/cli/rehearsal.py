@@ -21,8 +21,8 @@ from watchdog.helper.nudge import nudge
 from watchdog.helper.protocol import MAX_REPLY, Lines, Nonsense, Reply, Request, encode_request, parse_reply
 from watchdog.helper.stall import parked
 from watchdog.link import Link, Unreachable
-from watchdog.model import Epoch, Outcome
-from watchdog.target import Gone
+from watchdog.model import Epoch
+from watchdog.target import Refusal
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
 LOOK = 0.02  # s between two looks at the threads, of which nothing tells
@@ -75,7 +75,7 @@ class Rehearsal:
 
     service: str
     at_most: float
-    since_wall: float  # a moment when it had no incident
+    earlier: frozenset[str]  # the incidents that it had before
     processes: tuple[Epoch, ...]
     begun: float = 0.0  # how long ago, when this is made
     began: float = field(init=False)  # time.monotonic
@@ -98,6 +98,11 @@ class Rehearsal:
         """When the daemon made this record."""
         return _wall(record["at"]) - self.began_wall
 
+    @property
+    def healed(self) -> bool:
+        """Whether the daemon has woken them, and not the end of the drill."""
+        return self.healed_by is not None and self.woken is not None and self.woken < self.at_most
+
     def follow(self, daemon: Daemon, tell: Callable[[Record], None], woke: Callable[[], None]) -> None:
         """To its end. `tell` gets each record of the incident, `woke` is called when no thread is dark any more.
 
@@ -118,13 +123,14 @@ class Rehearsal:
         """How many threads sleep where the drill sent them."""
         count = 0
         for epoch in self.processes:
-            with contextlib.suppress(Gone):
+            with contextlib.suppress(Refusal):  # it has ended, or is ending
                 count += len(parked(epoch))
         return count
 
-    def undo(self) -> None:
-        """Wake them, at once: nobody wants to wait for the helper's end of it."""
-        worker.run(lambda: nudge(self.processes).outcome() is Outcome.DONE, NUDGED_WITHIN)
+    def undo(self) -> bool:
+        """Wake them, at once: nobody wants to wait for the helper's end of it. Whether all are awake."""
+        worker.run(lambda: nudge(self.processes).outcome(), NUDGED_WITHIN)
+        return not self.dark()
 
     def _over(self) -> bool:
         if self.woken is None:
@@ -135,7 +141,7 @@ class Rehearsal:
     def _hear(self, daemon: Daemon, tell: Callable[[Record], None]) -> None:
         """Take over what is new of the incident that was opened since."""
         incidents = daemon.get(f"/api/v1/incidents?service={self.service}")["incidents"]
-        ours = [incident for incident in incidents if _wall(incident["opened"]) >= self.since_wall]
+        ours = [incident for incident in incidents if incident["id"] not in self.earlier]
         if not ours:
             return
         incident = ours[-1]  # the first: they come newest first

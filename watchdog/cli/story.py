@@ -29,7 +29,7 @@ class Teller:
         who = f"{view['name']} is healthy (PID {view['pid']}, mode {view['mode']}, nudges left: {left})"
         self._say(f"{who}. It goes dark now, for {format_duration(at_most)} at most.\n")
 
-    def stalled(self, rehearsal: Rehearsal, reply: Reply) -> None:
+    def stalled(self, reply: Reply) -> None:
         """The threads that are dark."""
         self._threads = int(reply.detail["stalled"])
         self._line(0.0, "dark", f"{_threads(self._threads)} sent to wait on an empty epoll")
@@ -65,7 +65,7 @@ def _threads(number: int) -> str:
 def _verdict(rehearsal: Rehearsal) -> str:
     if rehearsal.woken is None:
         return "It is dark still, and the helper could not undo the drill: see its journal."
-    if rehearsal.healed_by is None:
+    if not rehearsal.healed:
         return f"The daemon did not heal it: the drill was over after {rehearsal.woken:.2f} s."
     told = f"Healed by the daemon in {rehearsal.woken:.2f} s, by {rehearsal.healed_by}"
     if rehearsal.resolved is None:

@@ -22,6 +22,7 @@ from watchdog.helper.verbs import verbs
 FIRST_PASSED = 3  # SD_LISTEN_FDS_START
 LOOKED_UP_WITHIN = 20.0  # s for the user's name, which a server on the network may have to be asked for
 LEDGER = "ledger.json"
+UNDONE_WITHIN = 7.0  # s for what an earlier helper left stalled, of the TimeoutStopSec= that all of it has
 DRILLED_FOR = 600.0  # s that one worker sees to drills; several may follow one another
 THAWED_WITHIN = 3.0  # s for what an earlier helper left frozen; then it is told, and left to the next one
 
@@ -41,9 +42,10 @@ def main() -> int:
     try:
         ledger = _ledger(options.ledger)
         captures, drills = records.beside(ledger, capturing.KIND), records.beside(ledger, drilling.KIND)
+        undone = _undone(drills) if options.thaw else True  # first: it takes the shortest
         thawed = _thaw(frozen.beside(ledger))
         if options.thaw:
-            return 0 if all((_continued(captures), thawed, _undone(drills))) else 1
+            return 0 if all((undone, thawed, _continued(captures))) else 1
         peers = _peers(options)
     except CannotServe as reason:
         print(f"epoll-watchdog helper: {reason}", file=sys.stderr, flush=True)
@@ -60,7 +62,7 @@ def main() -> int:
     gc.freeze()  # what is loaded by now stays: a worker's pages stay shared
     if capturing.recorded(captures):
         server.see_to(functools.partial(_let_go_on, captures, TIMEOUTS["capture"]), 2 * TIMEOUTS["capture"])
-    server.keep(functools.partial(drilling.recorded, drills), functools.partial(_see_to, drills), DRILLED_FOR)
+    server.keep(functools.partial(drilling.see_to, drills), DRILLED_FOR)
     server.serve()
     return 0
 
@@ -102,17 +104,11 @@ def _undone(drills: str) -> bool:
     """Undo every drill of an earlier helper at once; whether none is left."""
     if not drilling.recorded(drills):
         return True
-    found = worker.run(functools.partial(_see_to, drills, at_once=True), drilling.TRIED_FOR + ASKING)
-    if found.error:
-        drilling.tell({"a service": found.error})
-    return not found.error and not found.value
-
-
-def _see_to(drills: str, *, at_once: bool = False) -> dict[str, str]:
-    """In a worker; tells what failed."""
-    failures = drilling.see_to(drills, at_once=at_once)
+    work = functools.partial(drilling.see_to, drills, at_once=True, give_up_after=UNDONE_WITHIN)
+    found = worker.run(work, UNDONE_WITHIN + 1.0)
+    failures = {"a service": found.error} if found.error else found.value
     drilling.tell(failures)
-    return failures
+    return not failures
 
 
 def _ledger(given: str | None) -> str:

@@ -98,6 +98,8 @@ def vdso_of(process: int) -> Iterator[Vdso]:
         memory = os.open("mem", os.O_RDONLY | os.O_CLOEXEC, dir_fd=process)
     except PermissionError:
         raise threads.explain(process) from None
+    except ProcessLookupError:
+        raise Gone("it has ended") from None
     try:
         yield _find(process, memory)
     finally:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import sys
 import time
+from dataclasses import replace
 
-from watchdog.helper import drilling
+from watchdog.helper import drilling, ledger
+from watchdog.helper.drilling import LONGEST, Drill
 from watchdog.helper.stall import stall
 from watchdog.model import Epoch, Performed, Rung
 from watchdog.target import Refusal, Target, processes
 
 PATIENCE, DEADLINE = 2.0, 4.0  # s that a thread at work is lain in wait for; that all of them may take
-SHORTEST, LONGEST = 1.0, 60.0  # s that a drill may last
+SHORTEST = 1.0  # s that a drill may last
 
 
 class NotAllowed(Refusal):
@@ -28,6 +30,12 @@ class OutOfRange(Refusal):
     """No drill lasts so long, or so shortly."""
 
     hint = f"give {SHORTEST:g} to {LONGEST:g} s"
+
+
+class UnderWay(Refusal):
+    """A drill of this process has not come to its end."""
+
+    hint = "wait for it; a nudge ends it at once"
 
 
 class NoPlace(Refusal):
@@ -56,26 +64,33 @@ def drill(
     epochs = processes(target, epoch)
     if len(epochs) > drilling.MAX_PROCESSES:
         raise TooMany(f"it has {len(epochs)} processes, and a drill is for {drilling.MAX_PROCESSES} at most")
+    before = drilling.recorded(directory).get(drilling.name_of(epoch))
+    if before is not None and (not before.begun or drilling.on_detours(before)):
+        raise UnderWay(f"a drill of {service!r} is not over yet")
     began = time.monotonic()
-    name = _recorded(directory, service, epochs, seconds)
+    planned = Drill(service, False, ledger.now().boottime + seconds, epochs)
+    _record(directory, epoch, planned)
     done = stall(epochs, never, DEADLINE, patience=PATIENCE, filter_allows=target.drill_under_seccomp)
-    if not done.reached:
-        drilling.forget(directory, name)
     print(f"epoll-watchdog helper: drill of {service!r}: {done.reason()}", file=sys.stderr, flush=True)
-    dark = {thread.pid for thread in done.reached}
-    lives = [(epoch.pid, epoch.start_time) for epoch in epochs if epoch.pid in dark]
-    return Performed(
-        Rung.NUDGE,
-        done.outcome(),
-        done.reason(),
-        {**done.detail(), "lives": lives, "seconds": time.monotonic() - began},
-    )
+    lives = tuple(each for each in epochs if each.pid in done.sent)
+    if lives:
+        _record(directory, epoch, replace(planned, begun=True, processes=lives))
+    else:
+        drilling.forget(directory, drilling.name_of(epoch))
+    detail = {
+        **done.detail(),
+        "lives": [(each.pid, each.start_time) for each in lives],
+        "seconds": time.monotonic() - began,
+    }
+    return Performed(Rung.NUDGE, done.outcome(), done.reason(), detail)
 
 
-def _recorded(directory: str, service: str, epochs: tuple[Epoch, ...], seconds: float) -> str:
+def _record(directory: str, main: Epoch, planned: Drill) -> None:
     if not directory:
         raise NoPlace("there is no place to record a drill")
     try:
-        return drilling.record(directory, service, epochs, seconds)
+        drilling.record(directory, main, planned)
     except OSError as error:
-        raise NoPlace(f"the drill can't be recorded: {error.strerror}") from None
+        if not planned.begun:
+            raise NoPlace(f"the drill can't be recorded: {error.strerror}") from None
+        # The first record stays: it tells of more processes, and is looked at until its time has come.

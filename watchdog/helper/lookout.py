@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 from watchdog.evidence.calls import EPOLL_WAITS, NONE, parse
 from watchdog.evidence.pinned import read
+from watchdog.target import Gone
 
 
 class Lookout:
@@ -26,8 +27,11 @@ class Lookout:
         self.at_work = False  # it ran, or was about to: it slept nowhere
 
     def waits_in_epoll(self) -> bool:
-        """Whether it sleeps in an epoll wait now."""
-        text = os.pread(self._file, 256, 0)
+        """Whether it sleeps in an epoll wait now. Raises `Gone`."""
+        try:
+            text = os.pread(self._file, 256, 0)
+        except ProcessLookupError:
+            raise Gone("the thread has ended") from None
         self.at_work = text.startswith(b"running")
         if self.at_work:
             return False

@@ -56,6 +56,8 @@ class Job:
         """Of which there is one at a time: the service's action, or its reading; what is of no service, for a peer."""
         if self.verb.rung is None and not self.verb.reads:
             return self.peer, self.request.verb
+        if self.verb.root:  # a drill is no remedy: the one that it calls for is done beside it
+            return self.request.service, self.request.verb
         return self.request.service, self.verb.reads
 
 
@@ -95,7 +97,7 @@ class Server:
             ready = self._wait(poll, left, self._peers.register(poll))
             for peer, line in self._peers.exchange(ready):
                 self._take(peer, line)
-        while self._upkeep is not None and self._upkeep.at_work:
+        while self._keeps():
             self._wait(select.poll())
         self._crew.dismiss()
 
@@ -117,10 +119,14 @@ class Server:
 
         self._crew.start(work, timeout, told)
 
-    def keep(self, needed: Callable[[], object], work: Callable[[], Any], timeout: float) -> None:
-        """Have this seen to from now on, whenever it is needed (`Upkeep`)."""
-        self._upkeep = Upkeep(self._crew, needed, work, timeout)
+    def keep(self, work: Callable[[], Any], timeout: float) -> None:
+        """Have this seen to, now and whenever a verb was done that leaves something (`Upkeep`)."""
+        self._upkeep = Upkeep(self._crew, work, timeout)
         self._upkeep.look()
+
+    def _keeps(self) -> bool:
+        """Whether there is anything that must not be left as it is."""
+        return any(job.verb.root for job in self._jobs.values()) or (self._upkeep is not None and self._upkeep.at_work)
 
     def _busy(self) -> bool:
         return bool(self._jobs) or self._crew.busy
@@ -259,7 +265,7 @@ class Server:
         self._crew.start(work, job.verb.timeout, lambda ending: self._acted(job, ending))
 
     def _acted(self, job: Job, ending: Ending) -> None:
-        if self._upkeep is not None and not job.verb.reads:
+        if self._upkeep is not None and job.verb.root:
             self._upkeep.look()
         if ending.error:
             outcome = Outcome.TIMED_OUT if ending.overran else Outcome.FAILED

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import islice
 
 from watchdog.evidence.calls import BY_WCHAN, Unreadable, epoll_wait
@@ -26,7 +26,7 @@ from watchdog.helper.lookout import Lookout, lookout
 from watchdog.helper.ptrace import Awake, Tracer
 from watchdog.helper.reach import DEADLINE, THREAD_BOUND, Reach, Reached, Skipped, each, listed
 from watchdog.model import Epoch
-from watchdog.target import Refusal
+from watchdog.target import Gone, Refusal
 
 MOST_AT_WORK = 64  # threads of a process that are lain in wait for
 SLICE = 0.05  # seconds, until it is looked anew who is at work
@@ -53,9 +53,9 @@ class AtWork(Refusal):
 
 
 class NotParked(Refusal):
-    """The thread was sent to wait elsewhere and does not sleep there."""
+    """The thread was sent to wait elsewhere, and was not seen to sleep there."""
 
-    hint = "a signal woke it, or it has no descriptor left"
+    hint = "a signal woke it, it has no descriptor left, or it gets no CPU and arrives there later"
 
 
 @dataclass(slots=True)
@@ -64,6 +64,8 @@ class Stall(Reach):
 
     deed = "stall"
     done = "stalled"
+
+    sent: set[int] = field(default_factory=set)  # processes of which a thread was sent, whether it has arrived or not
 
 
 def stall(
@@ -90,6 +92,7 @@ def stall(
             result = _one_pass(tracer, epochs, never, replace(how, left_alone=_tids(reached)))
             reached += result.reached
             result.reached = reached
+            result.sent = how.sent
             if not _missed(result) or time.monotonic() >= how.look_until:
                 return result
 
@@ -103,6 +106,7 @@ class _How:
     filter_allows: bool
     only_at_work: bool = False
     left_alone: frozenset[int] = frozenset()
+    sent: set[int] = field(default_factory=set)
 
 
 def _caught(tracer: Tracer, epochs: tuple[Epoch, ...], never: frozenset[int], how: _How) -> list[Reached]:
@@ -164,6 +168,30 @@ def parked(epoch: Epoch) -> tuple[int, ...]:
     return tuple(found)
 
 
+def release(epoch: Epoch, tids: tuple[int, ...]) -> list[Refusal]:
+    """Wake these threads of the process, if they are on a detour still; why others could not be. Raises `Gone`."""
+    failures: list[Refusal] = []
+    with Tracer() as tracer, pinned(epoch) as process, vdso_of(process) as vdso, listed(process) as (listing, _):
+        for tid in tids:
+            try:
+                _release(tracer, tid, listing, vdso)
+            except (Awake, Gone, FileNotFoundError):
+                pass
+            except Refusal as refusal:
+                failures.append(refusal)
+    return failures
+
+
+def _release(tracer: Tracer, tid: int, listing: int, vdso: Vdso) -> None:
+    task = open_directory(str(tid), listing)
+    try:
+        tracer.nudge(tid, lambda: on_detour(task, vdso), THREAD_BOUND)
+    except PermissionError:
+        raise threads.explain(task) from None
+    finally:
+        os.close(task)
+
+
 def _stall_process(round_: _Round, result: Stall) -> None:
     with listed(round_.process) as (listing, tids), vdso_of(round_.process) as vdso:
         if round_.how.only_at_work:
@@ -188,10 +216,11 @@ def _stall_at_work(round_: _Round, listing: int, tids: list[int], vdso: Vdso, re
         found = ((tid, _at_work(round_, tid, listing, opened)) for tid in others)
         busy = dict(islice(((tid, thread) for tid, thread in found if thread is not None), MOST_AT_WORK))
         while busy and time.monotonic() < until:
+            round_.tracer.look_after()  # one that is seized stops for any signal of its own
             for tid, thread in list(busy.items()):
-                if not thread.waits_in_epoll():
-                    continue
                 try:
+                    if not thread.waits_in_epoll():
+                        continue
                     result.reached.append(_send(round_, tid, thread, vdso))
                 except (Missed, Awake):
                     continue
@@ -286,12 +315,13 @@ def _send(round_: _Round, tid: int, thread: Lookout, vdso: Vdso) -> Reached:
     stopped_ns = round_.tracer.nudge(tid, still_waits, bound, send)
     if not sent:
         raise Missed
+    round_.how.sent.add(round_.pid)
     _await_parked(thread, vdso)
     return Reached(round_.pid, tid, thread.name, thread.call, stopped_ns)
 
 
 def _await_parked(thread: Lookout, vdso: Vdso) -> None:
-    """Wait until the thread sleeps on its detour, of which nothing tells. Raises `NotParked`."""
+    """Wait until the thread sleeps on its detour, of which nothing tells. Raises `NotParked`, `Gone`."""
     left, until = thread.call, time.monotonic() + PARKED_WITHIN
     while not (thread.waits_in_epoll() and vdso.holds(thread.returns_to)):
         if time.monotonic() > until:
