@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
-from watchdog.web.view import IncidentView, ProbeView, ServiceView, TimelineView
+from watchdog.web.view import IncidentView, ProbeView, ServiceView, TimelineView, Unavailable
 
 HEALTHY = ServiceView(
     name="redis",
@@ -120,6 +120,7 @@ class Daemon:
     kept: dict[str, bytes] = field(default_factory=dict)  # evidence
     exposed: bytes = b""  # metrics
     address: str = ""
+    fault: str = ""  # why incidents can't be told
 
     def services(self) -> Sequence[ServiceView]:
         """As set."""
@@ -127,6 +128,8 @@ class Daemon:
 
     async def incidents(self, service: str | None, limit: int) -> Sequence[IncidentView]:
         """As the store tells them: newest first."""
+        if self.fault:
+            raise Unavailable(self.fault)
         found = [incident for incident in self.stored if service in (None, incident.service)]
         return sorted(found, key=lambda incident: -incident.opened)[:limit]
 

@@ -186,6 +186,13 @@ async def test_a_daemon_that_is_not_there_exits_3() -> None:
     assert "systemctl status epoll-watchdog" in done.stderr
 
 
+async def test_a_daemon_that_cannot_tell_says_why(daemon: Daemon) -> None:
+    daemon.fault = "the state can't be read"
+    done = await incidents(daemon)
+    assert done.returncode == 3
+    assert "it answered 503 Service Unavailable: the state can't be read" in done.stderr
+
+
 # --- completion -------------------------------------------------------------------------------------------------------
 
 

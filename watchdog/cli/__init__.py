@@ -54,6 +54,7 @@ def main() -> None:
     See it work:        epoll-watchdog demo
     Check a config:     epoll-watchdog check-config /etc/epoll-watchdog/config.toml
     Guard:              epoll-watchdog run
+    See what happened:  epoll-watchdog incidents
     Ask why it is dark: epoll-watchdog diagnose SERVICE
     Rehearse it:        epoll-watchdog drill SERVICE
     """
