@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import click
 
 from watchdog.cli.api import UNREACHABLE, Daemon, daemon_options
-from watchdog.cli.rehearsal import ENDING, HelperLost, Rehearsal, asked
+from watchdog.cli.rehearsal import ASK, ENDING, HelperLost, Rehearsal, asked
 from watchdog.cli.story import Teller
 from watchdog.config import DEFAULT_FILE, ConfigInvalid
 from watchdog.helper import trust
@@ -23,6 +24,7 @@ from watchdog.target import Gone, start_time
 
 HELPER = Path("/run/epoll-watchdog/helper.sock")
 NOT_HEALED, REFUSED = 1, 4  # exit codes
+BLIND_FOR = 10.0  # s
 SHORTEST, LONGEST = 1.0, 60.0  # s; the helper's own (`helper.drill`)
 
 
@@ -122,10 +124,7 @@ def command(service: str, at_most: float, config: Path, helper: Path, daemon: Da
 
 def _healable(service: str, daemon: Daemon) -> Mapping[str, Any]:
     """What the daemon sees of the service. Raises `Refused` where it would not heal it."""
-    views: dict[str, Mapping[str, Any]] = {view["name"]: view for view in daemon.get("/api/v1/services")["services"]}
-    view = views.get(service)
-    if view is None:
-        raise Refused(f"the daemon guards no {service!r}; it guards {', '.join(sorted(views)) or 'nothing'}")
+    view = _seen(service, daemon)
     if view["mode"] == "observe":
         raise Refused(f'{service} is in mode "observe": the daemon would not heal it')
     if view["paused"]:
@@ -137,6 +136,21 @@ def _healable(service: str, daemon: Daemon) -> Mapping[str, Any]:
     if not view["budgets"]["nudge"]:
         raise Refused(f"no nudge of {service} is left in its budget: the daemon would not heal it")
     return view
+
+
+def _seen(service: str, daemon: Daemon) -> Mapping[str, Any]:
+    """As the daemon sees it; one that is blind for a moment, on a busy host, is asked again."""
+    until = time.monotonic() + BLIND_FOR
+    while True:
+        views: dict[str, Mapping[str, Any]] = {
+            view["name"]: view for view in daemon.get("/api/v1/services")["services"]
+        }
+        view = views.get(service)
+        if view is None:
+            raise Refused(f"the daemon guards no {service!r}; it guards {', '.join(sorted(views)) or 'nothing'}")
+        if view["verdict"] != "blind" or view["incident"] is not None or time.monotonic() > until:
+            return view
+        time.sleep(ASK)
 
 
 def _epoch(service: str, pid: int) -> Epoch:
