@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -171,6 +172,12 @@ def test_every_verdict_has_its_state(verdict: Verdict) -> None:
 
 def test_a_dark_socket_is_critical_where_no_rule_decides() -> None:
     assert state_of(checked(Verdict.UNSETTLED, Kind.SILENT)) is State.CRITICAL
+
+
+def test_a_probe_that_could_not_run_is_unknown_though_the_others_are_well() -> None:
+    one = replace(checked(Verdict.HEALTHY), found={"tcp": Observation(Kind.ERROR, 0.0, "may not connect")})
+    assert state_of(one) is State.UNKNOWN
+    assert line([one]).startswith("EPOLL-WATCHDOG UNKNOWN: web tcp: may not connect; 0 of 1 services well | ")
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def command(names: tuple[str, ...], path: Path, nagios: bool, as_json: bool) -> 
 
     \b
     Exit status:
-      0  OK: every probe that could run is alive
+      0  OK: every probe is alive, or has nothing to tell yet
       1  WARNING: a witness is lost, answers come too late, or the service is starting or stopped
       2  CRITICAL: it is dark, answers wrongly, or is dead
       3  UNKNOWN: a probe can't run, the process can't be known, a bad config, wrong usage

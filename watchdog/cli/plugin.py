@@ -38,11 +38,19 @@ STATES = {
 
 
 def state_of(checked: Checked) -> State:
-    """What the verdict comes to; where no rule decides, a dark socket is critical all the same."""
+    """What the verdict comes to. Where no rule decides, a dark socket is critical all the same; and where all is well
+    but a probe that could not run, nobody knows of it what it is there to tell.
+    """
     verdict = checked.diagnosis.verdict
     if verdict is Verdict.UNSETTLED and any(_is_dark(checked, name) for name in checked.found):
         return State.CRITICAL
+    if verdict is Verdict.HEALTHY and _erring(checked):
+        return State.UNKNOWN
     return STATES.get(verdict, State.CRITICAL)
+
+
+def _erring(checked: Checked) -> list[str]:
+    return [name for name, seen in checked.found.items() if seen.kind is Kind.ERROR]
 
 
 def _is_dark(checked: Checked, name: str) -> bool:
@@ -74,6 +82,8 @@ def headline(state: State, text: str) -> str:
 def said(checked: Checked) -> str:
     """What is wrong with a service."""
     diagnosis = checked.diagnosis
+    if diagnosis.verdict is Verdict.HEALTHY:
+        return "; ".join(f"{checked.service.name} {name}: {checked.found[name].reason}" for name in _erring(checked))
     because = f": {diagnosis.reasons[0]}" if diagnosis.reasons else ""
     return f"{checked.service.name} {diagnosis.verdict} ({diagnosis.certainty}){because}"
 
