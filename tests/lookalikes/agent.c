@@ -14,7 +14,7 @@ enum { INTEGER = 0x02, OCTETS = 0x04, OID = 0x06, SEQUENCE = 0x30, TICKS = 0x43 
 enum { NO_SUCH_OBJECT = 0x80, GET = 0xa0, RESPONSE = 0xa2 };
 
 static const uint8_t UPTIME[] = {0x2b, 6, 1, 2, 1, 1, 3, 0};				       /* 1.3.6.1.2.1.1.3.0 */
-static const uint8_t PID[] = {0x2b, 6, 1, 4, 1, 0x82, 0xe5, 0x37, 1, 1, 1, 4, 0}; /* 1.3.6.1.4.1.45751.1.1.1.4.0 */
+static const uint8_t PID[] = {0x2b, 6, 1, 4, 1, 0x82, 0xe5, 0x37, 1, 1, 1, 4}; /* 1.3.6.1.4.1.45751.1.1.1.4 */
 
 _Atomic int agent_pid;
 

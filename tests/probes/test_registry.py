@@ -28,7 +28,7 @@ GOOD = {
         "community": {"credential": "snmp-community"},
         "expect": [1, "up"],
         "strength": "inside",
-        "pid_oid": "1.3.6.1.4.1.45751.1.1.1.4.0",
+        "pid_oid": "1.3.6.1.4.1.45751.1.1.1.4",
     },
     "journal": {"within": "1m", "unit": "web.service", "match": ["PRIORITY=6"]},
     "cpu": {"at_least": "1ms", "within": "10s"},

@@ -15,7 +15,7 @@ from typing import Any
 
 SYS_DESCR = "1.3.6.1.2.1.1.1.0"
 SYS_UPTIME = "1.3.6.1.2.1.1.3.0"
-RAVENDB_PID = "1.3.6.1.4.1.45751.1.1.1.4.0"
+RAVENDB_PID = "1.3.6.1.4.1.45751.1.1.1.4"
 
 
 class Agent:
