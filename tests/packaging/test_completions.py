@@ -9,7 +9,7 @@ from tests.systemd.machine import Machine
 
 BASH = """
 . /usr/share/bash-completion/completions/epoll-watchdog
-COMP_WORDS=(epoll-watchdog che) COMP_CWORD=1
+COMP_WORDS=(epoll-watchdog check-) COMP_CWORD=1
 _epoll_watchdog_completion epoll-watchdog
 printf '%s\\n' "${COMPREPLY[@]}"
 """
@@ -21,7 +21,7 @@ def test_bash_completes_a_command(installed: Machine) -> None:
 
 
 def test_fish_completes_a_command(installed: Machine) -> None:
-    said = installed.run("fish", "--command", "complete --do-complete 'epoll-watchdog che'").stdout
+    said = installed.run("fish", "--command", "complete --do-complete 'epoll-watchdog check-'").stdout
     assert [line.split("\t")[0] for line in said.splitlines()] == ["check-config"]
 
 
