@@ -86,10 +86,17 @@ def test_a_pid_that_is_another_process_by_now_is_not_touched(site: Site) -> None
     assert reply["outcome"] == "gone"
 
 
-@pytest.mark.parametrize("verb", ["drill", "freeze", "exec", "stop", "kill"])
+@pytest.mark.parametrize("verb", ["stall", "freeze", "exec", "stop", "kill"])
 def test_there_is_no_verb_but_those_of_the_table(site: Site, verb: str) -> None:
     [reply] = ask(site, {"verb": verb, "service": "nginx", **pinned(site, site.pid(site.nginx.unit))})
     assert "unknown verb" in reply["reason"]
+
+
+def test_the_brain_may_not_ask_for_a_drill(site: Site) -> None:
+    [reply] = ask(
+        site, {"verb": "drill", "service": "nginx", **pinned(site, site.pid(site.nginx.unit)), "at_most": 9000}
+    )
+    assert reply["reason"].startswith("only root may ask for a drill, not uid ")
 
 
 def test_others_cannot_even_connect(site: Site) -> None:

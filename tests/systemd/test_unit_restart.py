@@ -20,7 +20,13 @@ from watchdog.model import Outcome, Performed
 from watchdog.systemd import BusUnavailable
 
 SLEEPER = "[Service]\nExecStart=/bin/sleep infinity\n"
-STUBBORN = "[Service]\nExecStart=/bin/sh -c 'trap \"\" TERM; exec sleep infinity'\nTimeoutSec=infinity\n"
+STUBBORN = """
+[Service]
+Type=notify
+NotifyAccess=all
+ExecStart=/bin/sh -c 'trap "" TERM; systemd-notify --ready; exec sleep infinity'
+TimeoutSec=infinity
+"""
 FALLBACK = 0.2  # s, for each time-out that is infinite: short, so that a test does not take minutes
 
 
