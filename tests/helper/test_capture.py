@@ -138,7 +138,8 @@ def test_a_capture_that_can_t_be_recorded_is_not_begun(sleeper: Path, tmp_path: 
 def test_a_capture_s_worker_is_given_all_the_time_that_its_steps_may_take() -> None:
     longest = DEADLINE + PATIENCE + LET_GO_WITHIN + STOPS_WITHIN + CONTINUES_WITHIN + PATIENCE
     assert VERBS["capture"].timeout > longest
-    assert all(PATIENCE_OF_THE_BRAIN[name] > verb.timeout for name, verb in VERBS.items())
+    asked = {name: verb for name, verb in VERBS.items() if not verb.root}  # of the others, the brain asks for none
+    assert all(PATIENCE_OF_THE_BRAIN[name] > verb.timeout for name, verb in asked.items())
 
 
 def test_a_process_that_was_stopped_before_stays_so(sleeper: Path, tmp_path: Path) -> None:

@@ -220,6 +220,7 @@ def test_a_drill_that_is_just_beginning_is_not_taken_for_one_that_is_over(tmp_pa
     time.sleep(drilling.EMPTY_FOR + 1.0)  # nothing tells that it goes on
     assert len(list(tmp_path.iterdir())) == 1
     seen.overrun()
+    assert seen.reap(10.0)
 
 
 def test_a_record_that_is_never_over_is_not_for_ever(tmp_path: Path, victim: Victim) -> None:

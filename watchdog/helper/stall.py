@@ -22,7 +22,7 @@ from watchdog.evidence.pinned import open_directory, pinned, status
 from watchdog.evidence.rights import NotPermitted, YamaForbids
 from watchdog.helper import threads
 from watchdog.helper.detour import OtherMachine, Vdso, divert, on_detour, vdso_of
-from watchdog.helper.lookout import Lookout, lookout
+from watchdog.helper.lookout import Lookout, lookout, make_way
 from watchdog.helper.ptrace import Awake, Tracer
 from watchdog.helper.reach import DEADLINE, THREAD_BOUND, Reach, Reached, Skipped, each, listed
 from watchdog.model import Epoch
@@ -215,6 +215,7 @@ def _stall_at_work(round_: _Round, listing: int, tids: list[int], vdso: Vdso, re
         others = (tid for tid in tids if tid not in round_.how.left_alone)
         found = ((tid, _at_work(round_, tid, listing, opened)) for tid in others)
         busy = dict(islice(((tid, thread) for tid, thread in found if thread is not None), MOST_AT_WORK))
+        make_way(busy.values())
         while busy and time.monotonic() < until:
             round_.tracer.look_after()  # one that is seized stops for any signal of its own
             for tid, thread in list(busy.items()):
