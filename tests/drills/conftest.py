@@ -8,6 +8,9 @@ from dataclasses import dataclass
 
 import pytest
 
+from tests.helper.conftest import start as start
+from tests.helper.conftest import victim_program as victim_program
+
 
 @dataclass(frozen=True, slots=True)
 class Row:
