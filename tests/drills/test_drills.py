@@ -9,6 +9,8 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -70,10 +72,17 @@ def own_vdso(pid: int) -> bytes:
     return image[:end]
 
 
+@pytest.fixture
+def directory() -> Iterator[Path]:
+    """Short, for a Unix socket's path has 107 bytes."""
+    with tempfile.TemporaryDirectory() as made:
+        yield Path(made)
+
+
 @pytest.mark.timeout(60 + 30 * DRILLS)
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_each_drill_under_load_is_healed_by_a_nudge_and_costs_nothing(name: str, tmp_path: Path, tell: Tell) -> None:
-    with PROGRAMS[name](tmp_path) as running, guarding(tmp_path, service(name, running)) as guard:
+def test_each_drill_under_load_is_healed_by_a_nudge_and_costs_nothing(name: str, directory: Path, tell: Tell) -> None:
+    with PROGRAMS[name](directory) as running, guarding(directory, service(name, running)) as guard:
         guard.wait_verdict("drilled", "healthy")
         before = lives(running), running.epolls(), [own_vdso(pid) for pid in running.serving]
         with load(name, running.port) as clients:
