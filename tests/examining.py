@@ -43,11 +43,13 @@ class Playback:
     lack_after: int | None = None  # samples, from then on there is none
     log: list[str] = field(default_factory=list)
     copied: list[bool] = field(default_factory=list)  # whether each sample polled copies
+    services: list[str] = field(default_factory=list)  # of which service each sample was
 
     async def examine(self, service: str, epoch: Epoch, *, copy: bool = False) -> Sample | Lack:
         """The next one."""
         self.log.append("sample")
         self.copied.append(copy)
+        self.services.append(service)
         if self.lack_after is not None and len(self.copied) > self.lack_after:
             return Lack("the service's processes", "the helper is tired")
         began = self.clock.now()

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Iterator
@@ -419,6 +420,32 @@ async def test_the_baseline_is_read_until_it_is_known_well_and_then_now_and_then
     assert examiner.baseline is not None
     assert examiner.baseline.waiters == {Waiter(PID, 100, 1000, 5)}
     assert not any(helper.copied)
+
+
+async def test_who_learns_takes_turns(helper: Playback, diag: Logged, listening: Listen, time: Shifted) -> None:
+    helper.serves(listening(waiting=0))
+    learners = asyncio.Semaphore(1)
+    first, second = (Examiner(name, (), helper, diag, time.clock, learners=learners) for name in ("first", "second"))
+    await asyncio.gather(first.learn(EPOCH), second.learn(EPOCH))
+    assert None not in (first.baseline, second.baseline)
+    assert helper.services == ["first"] * 4 + ["second"] * 4
+
+
+async def test_who_is_known_a_little_does_not_wait_for_its_turn(
+    helper: Playback, diag: Logged, listening: Listen, time: Shifted
+) -> None:
+    helper.serves(listening(waiting=0))
+    learners = asyncio.Semaphore(1)
+    known, unknown = (Examiner(name, (), helper, diag, time.clock, learners=learners) for name in ("known", "unknown"))
+    await known.learn(EPOCH)
+    assert known.baseline is not None
+    async with learners:
+        await known.learn(EPOCH)
+        await unknown.learn(EPOCH)
+    assert known.baseline.samples == 4
+    assert unknown.baseline is None  # its turn did not come within LEARN_WITHIN: in a later round
+    await unknown.learn(EPOCH)
+    assert unknown.baseline is not None
 
 
 async def test_a_baseline_that_could_not_be_read_is_none(examiner: Examiner, helper: Playback) -> None:

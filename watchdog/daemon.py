@@ -85,6 +85,7 @@ class Daemon:
         self._units = Units()
         self._board.outlooks = Outlooks(self._units)
         self._diag = SockDiag()
+        self._learners = asyncio.Semaphore(len(os.sched_getaffinity(0)))
         self._tripwire = Tripwire(self._board.guards, self._diag, self._clock, self._metrics.queues)
         self._posts: dict[str, Post] = {}
         self._couriers: dict[str, tuple[Courier, asyncio.Task[None]]] = {}
@@ -186,7 +187,8 @@ class Daemon:
         self._ping()
 
     def _guard(self, service: Service, found: State | None) -> None:
-        examiner = Examiner(service.name, listeners(service), self._hands, self._diag, self._clock)
+        asked = listeners(service)
+        examiner = Examiner(service.name, asked, self._hands, self._diag, self._clock, learners=self._learners)
         look = Look(service, self._units, examiner, self._clock, self._hands.find)
         guard = Guard(service, look, self._hands, self._store, self._clock, self._board, found)
         self._metrics.guarded(service.name, service.policy.mode, service.probes)

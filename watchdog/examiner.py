@@ -36,6 +36,7 @@ MOST_OURS = 3  # connections of ours that may wait in one queue
 KEPT = 8  # readings, for what stood for a second
 LEARNT_WELL = 12  # samples of a baseline that is known well; until then each healthy round adds to it
 LEARN_EVERY = 300.0  # s, from then on
+LEARN_WITHIN = 0.5  # s that who is not known at all waits for its turn
 RECENT = 2.0  # s
 KNOCK_EVERY = 5.0  # s at least between two readings that connect where nobody waits
 TOUCH_EVERY = 1.0  # s at least between two polls of copies while nobody waits to be accepted
@@ -54,7 +55,9 @@ class Hands(Protocol):
 
 
 class Examiner:
-    """Reads one service's evidence. `addresses` are what its probes ask: its listeners, where no descriptor is told."""
+    """Reads one service's evidence. `addresses` are what its probes ask: its listeners, where no descriptor is told.
+    Of all that share `learners`, so many read a baseline at a time.
+    """
 
     def __init__(
         self,
@@ -65,8 +68,10 @@ class Examiner:
         clock: Clock,
         *,
         touch_every: float = TOUCH_EVERY,
+        learners: asyncio.Semaphore | None = None,
     ) -> None:
         self._service = service
+        self._learners = learners or asyncio.Semaphore()
         self._touch_every = touch_every
         self._addresses = frozenset(addresses)
         self._hands = hands
@@ -269,9 +274,21 @@ class Examiner:
         return self._clock.now() - known.at >= LEARN_EVERY
 
     async def learn(self, epoch: Epoch) -> None:
-        """Read the baseline of a healthy service, or add to it."""
+        """Read the baseline of a healthy service, or add to it; at another time, where too many do.
+
+        All that begin at once, as after a start, would keep the helper busy for longer than it has for an answer: none
+        would learn a thing, and the evidence of who is ill would come too late, too [M: seven in the lab's machine].
+        """
         self.enter(epoch)
-        samples, _lacks = await self._samples(epoch, between=self._learn_sockets)
+        try:
+            async with asyncio.timeout(LEARN_WITHIN if self.baseline is None else 0):
+                await self._learners.acquire()
+        except TimeoutError:
+            return
+        try:
+            samples, _lacks = await self._samples(epoch, between=self._learn_sockets)
+        finally:
+            self._learners.release()
         if samples:
             self.baseline = learn(self.baseline, samples)
 
