@@ -20,6 +20,7 @@ from watchdog.config import Config, Service
 from watchdog.evidence.pressure import HostMeter, Meter
 from watchdog.guard import Guard
 from watchdog.heart import notify
+from watchdog.maintenance import Maintenance, clause
 from watchdog.messages import Event, of_event
 from watchdog.metrics import Metrics
 from watchdog.model import Epoch, Host, Record, RestartOutlook, Verdict
@@ -57,6 +58,7 @@ class Board:
         self.meter = HostMeter(clock.now)
         self.outlooks: Outlooks | None = None
         self.kernel: tuple[Advisory, ...] = ()
+        self.maintenance = Maintenance(lambda: self.config.windows, clock)
         self._meters: dict[str, Meter] = {}
         self._store = store
         self._clock = clock
@@ -82,6 +84,7 @@ class Board:
             others_looked=min(looks, default=None),
             restarting=self._restarting if self._restarting != service else "",
             hold_file=_exists(HOLD_FILE),
+            window=clause(self.maintenance.of(service)),
             sick_parents=self._sick_parents(service),
         )
 
@@ -176,7 +179,8 @@ class Board:
         name, service = guard.service.name, guard.service
         for probe, observation in seen.round.observations.items():
             self._metrics.observed(name, probe, service.probes[probe].type, guard.roads[probe].plane, observation)
-        self._metrics.looked(name, guard.state, diagnosis, service.policy)
+        maintenance = self.maintenance.of(name) is not None
+        self._metrics.looked(name, guard.state, diagnosis, service.policy, maintenance=maintenance)
         self._tell_status()
 
     def store_failed(self, error: StoreUnwritable | None) -> None:
@@ -223,7 +227,7 @@ class Board:
 
     def services(self) -> list[ServiceView]:
         """Every guarded service, as it was last seen."""
-        return [service_view(guard, self._clock) for guard in self.guards.values()]
+        return [service_view(guard, self._clock, self.maintenance.of(name)) for name, guard in self.guards.items()]
 
     async def incidents(self, service: str | None, limit: int) -> list[IncidentView]:
         """The newest incidents, newest first. Raises `Unavailable` where the store can't be read."""

@@ -44,6 +44,7 @@ from watchdog.look import Look, listeners
 from watchdog.messages import Event, of_event
 from watchdog.metrics import Metrics
 from watchdog.model import State
+from watchdog.orders import Orders
 from watchdog.outlook import Outlooks
 from watchdog.probes import PROBES
 from watchdog.store import Squeezed, Store, StoreUnwritable
@@ -55,6 +56,7 @@ HELPER_WITHIN = 10.0  # s that the start waits for the helper to have read the c
 APART = 0.005  # s between the first rounds of two services
 SWEEP = 3600.0  # s between two looks for old letters to channels that there are no more
 STOP_TIMEOUT = 0.3  # s for all tasks to end
+CONTROL = "control.sock"  # in systemd's runtime directory
 LAST_RESORT = 0.6  # s more for everything to be closed; what matters is committed already
 log = logging.getLogger(__name__)
 
@@ -82,6 +84,7 @@ class Daemon:
         self._board = Board(config, self._store, self._clock, self._metrics, lambda: self._heart.beating)
         self._board.lag = lambda: self._heart.lag
         self._board.wake_couriers = self._wake_couriers
+        self._orders = Orders(lambda: self._board.guards, self._clock)
         self._units = Units()
         self._board.outlooks = Outlooks(self._units)
         self._diag = SockDiag()
@@ -101,7 +104,8 @@ class Daemon:
         """Guard until told to stop. Raises `CannotListen` and what else keeps it from starting."""
         loop = asyncio.get_running_loop()
         _make(self._config.state_directory)
-        self._server = await serve(self._board, self._config.http.addresses, self._config.web)
+        addresses = (*self._config.http.addresses, *_control_socket())
+        self._server = await serve(self._board, addresses, self._config.web, operator=self._orders)
         ledger = self._config.state_directory / LEDGER
         withheld = secret.variables(self._config)
         self._hands = await (
@@ -348,6 +352,12 @@ class Daemon:
         self._diag.close()
         closing = (self._server.close(), self._hands.close(), probes.close(), self._units.close(), self._store.close())
         await asyncio.gather(*closing, return_exceptions=True)
+
+
+def _control_socket() -> list[str]:
+    """The Unix socket for the commands that give orders, where systemd made a directory for it (RuntimeDirectory=)."""
+    directory = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
+    return [f"unix:{directory}/{CONTROL}"] if directory else []
 
 
 def _make(directory: Path) -> None:

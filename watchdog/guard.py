@@ -37,6 +37,7 @@ from watchdog.model import (
     Rung,
     State,
     Step,
+    Told,
     Verdict,
 )
 from watchdog.pace import plan
@@ -274,6 +275,18 @@ class Guard:
             with self._around.restarting(self.service.name) if restart else contextlib.nullcontext():
                 fault = await self._commit(step, Entry(now, before, pending), case if pending is event else None)
                 pending = await self._act(step.action, fault) if step.action is not None else None
+
+    async def tell(self, told: Told) -> None:
+        """An operator's word: it counts at once, whatever is under way. Raises `StoreUnwritable` where it could not be
+        written; it counts all the same, and the next turn writes it.
+
+        The state, the step and the place in the store's queue are taken without an await in between.
+        """
+        now = self._clock.now()
+        step = ladder.step(self.service.policy, self.state, told, now)
+        before, self.state = self.state, step.state
+        if (fault := await self._commit(step, Entry(now, before, told), None)) is not None:
+            raise fault
 
     async def _commit(self, step: Step, entry: Entry, case: Case | None) -> StoreUnwritable | None:
         if not step.records and not self._unsaved and ladder.durable(step.state) == ladder.durable(entry.state):

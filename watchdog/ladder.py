@@ -141,9 +141,9 @@ def _count(state: State, event: Looked, now: float) -> State:
     def since(moment: float | None) -> float:
         return now if moment is None else moment
 
-    # Darkness while a parent is sick is the parent's.
-    sick_parents = bool(event.host.sick_parents)
-    parents_well_since = None if sick_parents else since(tally.parents_well_since)
+    # Darkness while a parent is sick is the parent's, and in a maintenance window its operator's.
+    excused = event.host.excuses
+    parents_well_since = None if excused else since(tally.parents_well_since)
     match stance(event.diagnosis.verdict):
         case Stance.GOOD:
             tally = Tally(verdict=tally.verdict, good=tally.good + 1, good_since=since(tally.good_since))
@@ -153,7 +153,7 @@ def _count(state: State, event: Looked, now: float) -> State:
                 verdict=tally.verdict,
                 bad=tally.bad + 1,
                 bad_since=since(tally.bad_since),
-                unbroken_since=since(tally.unbroken_since) if event.dark and not sick_parents else None,
+                unbroken_since=since(tally.unbroken_since) if event.dark and not excused else None,
                 parents_well_since=parents_well_since,
             )
         case Stance.WAIT:
@@ -210,7 +210,7 @@ def _open(policy: Policy, state: State, event: Looked, now: float, records: list
             opened=now,
             verdict=seen.verdict,
             certainty=seen.certainty,
-            untold=bool(event.host.sick_parents),
+            untold=event.host.excuses,
         )
         records.append(telling.opened(incident, event, now))
         return replace(state, incident=incident)
@@ -224,7 +224,7 @@ def _open(policy: Policy, state: State, event: Looked, now: float, records: list
 
 
 def _tell_belatedly(policy: Policy, state: State, event: Looked, now: float, records: list[Record]) -> State:
-    """An opening that was held back is told once its parents have been well for `settle` and it is still sick."""
+    """An opening that was held back is told once nothing has excused it for `settle` and it is still sick."""
     incident, since = state.incident, state.tally.parents_well_since
     if incident is None or not incident.untold or since is None or now - since < policy.settle:
         return state
@@ -278,7 +278,7 @@ def _climb(policy: Policy, state: State, event: Looked, now: float, records: lis
         incident = _half_open(policy, state.incident, now, records)
         rung = due(policy, incident)
         if rung is None:
-            incident = _remind(policy, incident, now, records)
+            incident = incident if event.host.window else _remind(policy, incident, now, records)
             return Step(replace(state, incident=incident), tuple(records))
         moment = Moment(policy, replace(state, incident=incident), incident, rung, event.host, now, event.outlook)
         if rung is Rung.ALERT:
@@ -316,6 +316,8 @@ def _hold(m: Moment, reason: str, text: str, records: list[Record]) -> Step:
         severity = None if reason in ROUTINE else aside(incident)
         record = tell(RecordKind.HELD, m.now, incident, f"{m.rung} waits: {text}", severity)
         records.append(replace(record, detail={**record.detail, "rung": str(m.rung), "reason": reason}))
+    if m.host.window:  # nobody is to be told of anything meanwhile
+        return Step(_held(replace(m.state, incident=incident), reason, text), tuple(records))
     if incident.told is None and m.now - incident.opened >= m.policy.cool_off:
         told = f"{incident.verdict} since {format_duration(m.now - incident.since)}, and {m.rung} still waits: {text}"
         records.append(tell(RecordKind.ESCALATED, m.now, incident, told, Severity.CRITICAL))
@@ -442,7 +444,7 @@ def _told(state: State, event: Told, now: float) -> Step:
             state = replace(state, pause=None)
             record = Record(RecordKind.RESUMED, now, f"resumed by {event.by}", _id(state), Severity.INFO)
         case Order.ACK if incident is not None:
-            state = replace(state, incident=replace(incident, acked=True))
+            state = replace(state, incident=replace(incident, acked=True, acked_by=event.by))
             record = tell(RecordKind.ACKNOWLEDGED, now, incident, f"acknowledged by {event.by}", Severity.INFO)
         case _:
             return Step(state)

@@ -67,6 +67,7 @@ class _Service:
     probes: dict[str, _Probe] = field(default_factory=dict)
     verdict: Verdict | None = None  # None: not looked at yet, so neither healthy nor not
     paused: bool = False
+    maintenance: bool = False
     holds: tuple[str, ...] = ()
     incident_open: bool = False
     queues: Queues | None = None
@@ -120,6 +121,7 @@ class _Services:
         held = _gauge("held", "1 for each reason that keeps a due remedy waiting.", "name", "reason")
         mode = _gauge("mode", "1 for the mode in force: observe, nudge or full.", "name", "mode")
         paused = _gauge("paused", "Whether an operator paused every remedy.", "name")
+        maintenance = _gauge("maintenance_open", "Whether a maintenance window of it is open.", "name")
         for name, service in self._services.items():
             if service.verdict is not None:
                 healthy.add_metric([name], service.verdict is Verdict.HEALTHY)
@@ -131,7 +133,8 @@ class _Services:
             if service.mode is not None:
                 mode.add_metric([name, service.mode], 1)
             paused.add_metric([name], service.paused)
-        yield from (healthy, verdict, is_open, held, mode, paused)
+            maintenance.add_metric([name], service.maintenance)
+        yield from (healthy, verdict, is_open, held, mode, paused, maintenance)
 
     def _of_queues(self) -> Iterator[Metric]:
         length = _gauge("accept_queue_length", "Connections that wait to be accepted.", "name", "listener")
@@ -315,8 +318,10 @@ class Metrics:
         if observation.kind is not Kind.ERROR:
             self._probe.labels(kind).observe(observation.latency)
 
-    def looked(self, service: str, state: State, diagnosis: Diagnosis, policy: Policy) -> None:
-        """A round was diagnosed, and `state` is what the step made of it."""
+    def looked(
+        self, service: str, state: State, diagnosis: Diagnosis, policy: Policy, *, maintenance: bool = False
+    ) -> None:
+        """A round was diagnosed, and `state` is what the step made of it; `maintenance`: a window is open."""
         known = self._service(service)
         if diagnosis.verdict is not known.verdict:
             self._verdicts.labels(diagnosis.verdict).inc()
@@ -324,6 +329,7 @@ class Metrics:
         known.verdict = diagnosis.verdict
         known.holds = state.tally.holds
         known.paused = state.pause is not None
+        known.maintenance = maintenance
         known.incident_open = state.incident is not None
 
     def queues(self, service: str, queues: Queues) -> None:

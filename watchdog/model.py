@@ -255,7 +255,13 @@ class Host:
     others_looked: float | None = None  # when the guard that looked longest ago did so; None: there is no other
     restarting: str = ""  # the service that a restart is under way for
     hold_file: bool = False  # /etc/epoll-watchdog/hold exists
+    window: str = ""  # the maintenance window of the service that is open, in a clause
     sick_parents: tuple[str, ...] = ()  # services it depends on that are not known to be well
+
+    @property
+    def excuses(self) -> bool:
+        """Whether the service's failure is another's, or its operator's: nobody is told of it meanwhile."""
+        return bool(self.sick_parents or self.window)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -386,6 +392,7 @@ class Incident:
     told: float | None = None  # the last alert or reminder
     exhausted: float | None = None
     acked: bool = False
+    acked_by: str = ""
     budget_spent: bool = False  # a remedy was passed for want of budget: the service flaps
     held: tuple[str, ...] = ()  # the holds that were already told
     proven: bool = False  # a nudge was performed for a confirmed stall, and no round was good since
@@ -394,7 +401,7 @@ class Incident:
     answered: bool = False  # the first good answer after it was told
     passed: tuple[str, ...] = ()  # the rungs that were passed over, with the reason's word: "restart: start_limit"
     powerless: bool = False  # the helper has told that it lacks the rights to nudge
-    untold: bool = False  # its opening is held back: a service that it depends on was sick
+    untold: bool = False  # its opening is held back: what it depends on was sick, or a maintenance window open
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -410,7 +417,7 @@ class Tally:
     waiting_since: float | None = None  # since when the verdict has been one that only waits
     holds: tuple[str, ...] = ()  # what keeps the due rung waiting, now
     held_for: str = ""  # the same in a clause
-    parents_well_since: float | None = None  # of the bad rounds, the first in which no parent was sick any more
+    parents_well_since: float | None = None  # of the bad rounds, the first that no parent (and no window) excused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -97,7 +97,16 @@ def paused(m: Moment) -> str | None:
     if m.host.hold_file:
         return "the hold file exists"
     pause = m.state.pause
-    return f"paused by {pause.by}: {pause.reason}" if pause is not None else None
+    return f"paused by {pause.by}{_because(pause.reason)}" if pause is not None else None
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
+
+
+def maintenance(m: Moment) -> str | None:
+    """A maintenance window of the config is open; it keeps alerts waiting, too."""
+    return m.host.window or None
 
 
 def too_many_sick(m: Moment) -> str | None:
@@ -147,12 +156,13 @@ def parent_sick(m: Moment) -> str | None:
     waits = m.incident.untold if m.rung is Rung.ALERT else m.rung in DRASTIC and bool(parents)
     if not waits:
         return None
-    return f"it depends on {parents}, not known to be well" if parents else "what it depends on has just become well"
+    return f"it depends on {parents}, not known to be well" if parents else "what held its opening back is just over"
 
 
 HOLDS: tuple[Reason, ...] = (
     settling,
     paused,
+    maintenance,
     too_many_sick,
     parent_sick,
     not_dark_long,
@@ -160,7 +170,7 @@ HOLDS: tuple[Reason, ...] = (
     restart_running,
     job_queued,
 )
-ALERT_HOLDS: tuple[Reason, ...] = (settling, parent_sick)
+ALERT_HOLDS: tuple[Reason, ...] = (settling, maintenance, parent_sick)
 
 
 def first(reasons: tuple[Reason, ...], moment: Moment) -> tuple[str, str] | None:

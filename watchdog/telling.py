@@ -57,17 +57,18 @@ def words(seen: Diagnosis) -> str:
 
 
 def opened(incident: Incident, event: Looked, now: float) -> Record:
-    """An alert, unless the failure of a service that it depends on explains it."""
+    """An alert, unless the failure of a service that it depends on explains it, or its operator works on it."""
     seen, parents = event.diagnosis, ", ".join(event.host.sick_parents)
-    if not parents:
+    if not incident.untold:
         return tell(RecordKind.OPENED, now, incident, words(seen), Severity.WARNING, seen)
-    text = f"{words(seen)}; held back, for it depends on {parents}, not known to be well"
+    why = f"it depends on {parents}, not known to be well" if parents else event.host.window
+    text = f"{words(seen)}; held back: {why}"
     return tell(RecordKind.OPENED, now, incident, text, None, seen)
 
 
 def belated(incident: Incident, event: Looked, now: float) -> Record:
     """An opening that was held back."""
-    text = f"{words(event.diagnosis)}; what it depends on is well again"
+    text = f"{words(event.diagnosis)}; what held its opening back is over"
     return tell(RecordKind.BELATED, now, incident, text, Severity.WARNING, event.diagnosis)
 
 
@@ -93,7 +94,7 @@ def resolved(incident: Incident, healthy_at: float, ended: str, now: float) -> R
     how = ended or (f"healed by {by}" if by is not None else "recovered by itself")
     text = f"{how} after {format_duration(healthy_at - incident.since)}"
     silent = incident.untold and incident.told is None and not incident.performed
-    text += "; told to nobody, for it went with what it depends on" if silent else ""
+    text += "; told to nobody, for it went with what held its opening back" if silent else ""
     record = tell(RecordKind.RESOLVED, now, incident, text, None if silent else Severity.INFO)
     detail = {**record.detail, "recovery_s": healthy_at - incident.since, "rung": str(by) if by is not None else "none"}
     return replace(record, detail={**detail, "ended": ended})

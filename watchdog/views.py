@@ -14,6 +14,7 @@ from watchdog import budget
 from watchdog.clock import Clock
 from watchdog.guard import Guard
 from watchdog.ladder import due
+from watchdog.maintenance import clause
 from watchdog.model import Kind, Observation, Plane, Rung
 from watchdog.recording import dump
 from watchdog.restraint import DRASTIC, budget_of, spent
@@ -21,6 +22,7 @@ from watchdog.store import StoredIncident
 from watchdog.store.archive import Archive, Unreadable
 from watchdog.verdicts import VERDICTS, Stance
 from watchdog.web.view import IncidentView, ProbeView, ServiceView, TimelineView
+from watchdog.window import Open
 
 # Of a record's detail: the threads of a nudge, one by one, and those left out; what a command of the config said.
 EVIDENCE = frozenset({"threads", "skipped", "output"})
@@ -32,12 +34,12 @@ def disclosed(detail: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in detail.items() if key not in EVIDENCE}
 
 
-def service_view(guard: Guard, clock: Clock) -> ServiceView:
-    """The service as it was last seen."""
+def service_view(guard: Guard, clock: Clock, window: Open | None = None) -> ServiceView:
+    """The service as it was last seen; with its maintenance window that is open."""
     service, state, seen, diagnosis = guard.service, guard.state, guard.seen, guard.diagnosis
     found = seen.round.observations if seen is not None else {}
     sockets = [found[name].kind for name in found if guard.roads[name].plane is Plane.SOCKET]
-    now = clock.now()
+    now, pause = clock.now(), state.pause
     return ServiceView(
         name=service.name,
         mode=service.policy.mode,
@@ -48,7 +50,12 @@ def service_view(guard: Guard, clock: Clock) -> ServiceView:
         healthy=diagnosis is not None and VERDICTS[diagnosis.verdict].stance is Stance.GOOD,
         sockets_alive=bool(sockets) and all(kind is Kind.ALIVE for kind in sockets),
         restart_due=state.incident is not None and due(service.policy, state.incident) in DRASTIC,
-        paused=state.pause is not None,
+        paused=pause is not None,
+        pause_by=pause.by if pause is not None else "",
+        pause_reason=pause.reason if pause is not None else "",
+        pause_until=clock.wall_of(pause.until) if pause is not None and pause.until is not None else None,
+        window=clause(window),
+        acknowledged_by=state.incident.acked_by if state.incident is not None else "",
         holds=state.tally.holds,
         held_for=state.tally.held_for,
         passes=state.incident.passed if state.incident is not None else (),

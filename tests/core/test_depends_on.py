@@ -31,7 +31,7 @@ def test_it_is_recorded_and_told_to_nobody_while_its_parent_is_sick() -> None:
     story = child().look(NETWORK, every=5, for_=1700)
     assert story.kinds == [RecordKind.OPENED, RecordKind.HELD]
     assert alerts(story) == []
-    assert story.records[0].text.endswith("; held back, for it depends on redis, not known to be well")
+    assert story.records[0].text.endswith("; held back: it depends on redis, not known to be well")
     assert story.state.tally.holds == ("parent_sick",)
     assert story.state.tally.held_for == "it depends on redis, not known to be well"
 
@@ -60,7 +60,9 @@ def test_what_recovers_with_its_parent_was_told_to_nobody() -> None:
     story.look(NETWORK, times=2).healthy()
     assert alerts(story) == []
     resolved = story.last(RecordKind.RESOLVED)
-    assert resolved.text == "recovered by itself after 3.5s; told to nobody, for it went with what it depends on"
+    assert (
+        resolved.text == "recovered by itself after 3.5s; told to nobody, for it went with what held its opening back"
+    )
 
 
 def test_what_is_still_sick_when_its_parent_is_well_again_is_told_then() -> None:
@@ -70,7 +72,7 @@ def test_what_is_still_sick_when_its_parent_is_well_again_is_told_then() -> None
     belated, escalated = alerts(story)
     assert (belated.kind, belated.severity) == (RecordKind.BELATED, Severity.WARNING)
     assert belated.text == (
-        "network (suspected): the network to it is dark, the service is not; what it depends on is well again"
+        "network (suspected): the network to it is dark, the service is not; what held its opening back is over"
     )
     assert belated.detail["reasons"] == ["because"]
     assert escalated.kind is RecordKind.ESCALATED

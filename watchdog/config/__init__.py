@@ -22,6 +22,7 @@ from watchdog.deadman import Settings as DeadMan
 from watchdog.model import Policy
 from watchdog.settings import Seconds
 from watchdog.target import Target
+from watchdog.window import Window
 
 CHECK_TIMEOUT = 30.0  # seconds; a check takes half of one
 DEFAULT_FILE = Path("/etc/epoll-watchdog/config.toml")
@@ -83,6 +84,7 @@ class Config:
     warnings: tuple[str, ...]
     tripwire: Seconds = 0.25  # between two readings of all accept queues
     dead_man: DeadMan | None = None
+    windows: Mapping[str, Window] = field(default_factory=dict)
     web: Web = field(default_factory=Web)  # what stands in the file that `http.web_config` names
 
 

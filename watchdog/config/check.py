@@ -24,6 +24,7 @@ from watchdog.probes import PROBES
 from watchdog.settings import Seconds, format_duration
 from watchdog.target import Target
 from watchdog.verdicts import VERDICTS, ladder, with_capture
+from watchdog.window import Window
 
 STATE_DIRECTORY = "/var/lib/epoll-watchdog"
 
@@ -65,6 +66,7 @@ def check_tables(path: Path, secrets: Secrets) -> tuple[Config, Tables]:
     tables = read(path, found)
     services = _services(tables.entries, found, secrets)
     channels = _channels(tables.entries, found, secrets, services)
+    windows = _windows(tables.entries, found, services)
     general, web = _general(tables.entries, found, secrets)
     if not services and not found.errors:
         Place(found, path).warn("no service is named, so nothing is guarded; add a [service.NAME] table")
@@ -80,6 +82,7 @@ def check_tables(path: Path, secrets: Secrets) -> tuple[Config, Tables]:
         warnings=tuple(sorted(map(str, found.warnings))),
         tripwire=general.tripwire,
         dead_man=general.dead_man,
+        windows=windows,
         web=web,
     )
     return config, tables
@@ -271,12 +274,21 @@ def _channels(
         settings = _settings(CHANNELS[word].settings, table, place, secrets, ("type",)) if word else None
         if (ca_file := getattr(settings, "ca_file", None)) is not None:
             rules.path(place.at("ca_file"), ca_file)
-        for index, service in enumerate(getattr(settings, "services", ())):
-            if service not in services:
-                place.at("services", index).error(f"{quoted(service)} is no service; {near(service, services)}")
+        rules.services(place.at("services"), getattr(settings, "services", ()), services)
         if word and settings is not None:
             channels[name] = Channel(name=name, type=word, settings=settings)
     return channels
+
+
+def _windows(entries: Mapping[Keys, Entry], found: Findings, services: Collection[str]) -> dict[str, Window]:
+    windows: dict[str, Window] = {}
+    for name, table, place in _tables("window", entries, found):
+        window = checked(Window, table, place)
+        if window is not None:
+            rules.services(place.at("services"), window.services, services)
+            rules.window(place, window)
+            windows[name] = window
+    return windows
 
 
 def _type(table: dict[str, Any], place: Place, kinds: Mapping[str, Any]) -> str | None:

@@ -18,7 +18,7 @@ from typing import Any
 
 from watchdog.config.found import Findings, Keys, Place
 
-NAMED = ("service", "channel")  # tables of tables: what is in them is merged by name
+NAMED = ("service", "channel", "window")  # tables of tables: what is in them is merged by name
 MAX_DEPTH = 16
 MAX_SIZE = 4 * 1024 * 1024  # bytes of one file
 

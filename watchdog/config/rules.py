@@ -9,7 +9,8 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from watchdog.config.found import Place, quoted
 from watchdog.config.typed import near
@@ -18,6 +19,7 @@ from watchdog.model import Budget, Mode, Plane, Policy, Rung
 from watchdog.settings import format_duration
 from watchdog.target import Match, Target, is_never_touched, untouchable_part
 from watchdog.verdicts import VERDICTS, Stance, ladder
+from watchdog.window import LONGEST, Window, days_of_month, time_of_day, weekdays
 
 NAME = r"[A-Za-z0-9_.@-]{1,64}"
 LABEL = r"[a-zA-Z_][a-zA-Z0-9_]*"
@@ -74,6 +76,35 @@ NAMED_BY = {  # what a service can be named by, each with an example
     "process": 'process = { exe = "/usr/sbin/NAME" }',
     "cgroup": 'cgroup = "/machine.slice/NAME.scope"',
 }
+
+
+def services(place: Place, names: Collection[str], known: Collection[str]) -> None:
+    """What is said to be for some services only."""
+    for index, service in enumerate(names):
+        if service not in known:
+            place.at(index).error(f"{quoted(service)} is no service; {near(service, known)}")
+
+
+def window(place: Place, value: Window) -> None:
+    """A recurring maintenance window: each word must be one that `window.py` understands."""
+    words: tuple[tuple[Place, str, Callable[[str], object]], ...] = (
+        (place.at("start"), value.start, time_of_day),
+        *((place.at("weekdays", index), text, weekdays) for index, text in enumerate(value.weekdays)),
+        *((place.at("days_of_month", index), text, days_of_month) for index, text in enumerate(value.days_of_month)),
+    )
+    for at, text, read in words:
+        try:
+            read(text)
+        except ValueError as error:
+            at.error(f"{quoted(text)} {error}")
+    if duration(place.at("duration"), value.duration) and value.duration > LONGEST:
+        place.at("duration").error(f'{format_duration(value.duration)} is too long; the longest is "7d"')
+    if value.location is not None:
+        try:
+            ZoneInfo(value.location)
+        except (ZoneInfoNotFoundError, ValueError, OSError):
+            what = 'is not in the time zone database (package tzdata); write it as "Europe/Berlin" or "UTC"'
+            place.at("location").error(f"{quoted(value.location)} {what}")
 
 
 def command(place: Place, argv: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from watchdog.model import Policy
 from watchdog.probes import PROBES
 from watchdog.settings import format_duration
 from watchdog.target import Target
+from watchdog.window import Window
 
 Schema = dict[str, Any]
 
@@ -38,6 +39,7 @@ def schema() -> Schema:
             **_shape(General, definitions)["properties"],
             "service": _named(service),
             "channel": _named(_either(CHANNELS, {}, definitions)),
+            "window": _named(_table(**_own(Window, definitions))),
         }
     )
     # A budget that gives one key has the other at its default (see check._whole_budgets).
@@ -67,6 +69,11 @@ def _either(kinds: Any, common: Schema, definitions: Schema) -> Schema:
             _table({"type": {"const": word}, **common, **own["properties"]}, ["type", *own.get("required", [])])
         )
     return {"oneOf": tables}
+
+
+def _own(kind: Any, definitions: Schema) -> Schema:
+    shape = _shape(kind, definitions)
+    return {"properties": shape["properties"], "required": shape.get("required")}
 
 
 def _shape(kind: Any, definitions: Schema) -> Schema:

@@ -1,6 +1,6 @@
 """What is answered to whom: `/metrics`, `/-/…` as text for machines that look at the status, `/api/v1/…` as JSON.
 
-Rules of this file: nobody is answered whom the gate does not let in; everything is a GET and changes nothing; evidence
+Rules of this file: nobody is answered whom the gate does not let in; every GET changes nothing; evidence
 (addresses, commands, what threads do) goes only to whom is known. Times in JSON are RFC 3339 in UTC; whoever asks the
 API for something wrong gets JSON too. Names of paths as Prometheus has them (`/-/healthy`, `/-/ready`).
 """
@@ -17,7 +17,9 @@ from typing import Any
 
 from aiohttp import web
 
+from watchdog.web import orders
 from watchdog.web.auth import Gate
+from watchdog.web.orders import Operator
 from watchdog.web.view import IncidentView, ServiceView, Unavailable, View
 
 log = logging.getLogger(__name__)
@@ -48,12 +50,13 @@ class Gates:
 GATE: web.AppKey[Gates] = web.AppKey("gate")
 
 
-def application(view: View, gate: Gate) -> web.Application:
-    """The application that shows `view` to whom the gate lets in."""
+def application(view: View, gate: Gate, operator: Operator | None = None) -> web.Application:
+    """The application that shows `view` to whom the gate lets in, and takes their orders where there is an operator."""
     app = web.Application(middlewares=[_errors, _gated])
     app[VIEW] = view
     app[GATE] = Gates(gate)
     app.on_response_prepare.append(_headers)
+    orders.add_to(app, operator)
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/-/healthy", _healthy)
     app.router.add_get("/-/ready", _ready)
@@ -176,7 +179,8 @@ def _limit(text: str) -> int:
 
 
 def _service_json(service: ServiceView) -> dict[str, Any]:
-    return dataclasses.asdict(service) | {"last_round_at": _rfc3339(service.last_round_at)}
+    times = {"last_round_at": _rfc3339(service.last_round_at), "pause_until": _rfc3339(service.pause_until)}
+    return dataclasses.asdict(service) | times
 
 
 def _incident_json(incident: IncidentView) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from watchdog.config.web import TlsUnusable, Web, context
 from watchdog.web.auth import Gate
 from watchdog.web.door import CONNECTIONS, HEADER, Door
 from watchdog.web.listen import CannotListen, Listener, listeners
+from watchdog.web.orders import Operator
 from watchdog.web.routes import GATE, application
 from watchdog.web.view import View
 
@@ -35,14 +36,20 @@ class Server:
     """A running server."""
 
     def __init__(
-        self, view: View, made: Sequence[Listener], settings: Web, looks: float = LOOKS, header: float = HEADER
+        self,
+        view: View,
+        made: Sequence[Listener],
+        settings: Web,
+        looks: float = LOOKS,
+        header: float = HEADER,
+        operator: Operator | None = None,
     ) -> None:
         self._listeners = made
         self.addresses = [listener.address for listener in made]  # "host:port" with the real port, or "unix:/path"
         self._settings = settings
         self._looks = looks
         gates = {private: Gate(settings, private) for private in (False, True)}  # listeners share a rate limit
-        self._apps = [application(view, gates[listener.private]) for listener in made]
+        self._apps = [application(view, gates[each.private], operator if each.private else None) for each in made]
         self._doors = [Door(each.socket, app, header) for each, app in zip(made, self._apps, strict=True)]
         self._files: Files = ()
         self._turn = asyncio.Lock()  # one change at a time
@@ -141,13 +148,14 @@ async def serve(
     *,
     looks: float = LOOKS,
     header: float = HEADER,
+    operator: Operator | None = None,
 ) -> Server:
     """Serve `view` on each address: "host:port" ("[::1]:9797" for IPv6; port 0: a free one), "unix:/path", "systemd".
-    Raises `CannotListen`.
+    Over a private Unix socket the `operator` takes orders. Raises `CannotListen`.
     """
     addresses = [listen] if isinstance(listen, str) else listen
     made = await asyncio.to_thread(listeners, addresses)  # a name may take its time
-    server = Server(view, made, settings or Web(), looks, header)
+    server = Server(view, made, settings or Web(), looks, header, operator)
     try:
         await server.start()
     except BaseException:

@@ -35,6 +35,11 @@ class ServiceView:
     sockets_alive: bool
     restart_due: bool
     paused: bool
+    pause_by: str = ""  # who asked for it
+    pause_reason: str = ""
+    pause_until: float | None = None  # None: until told otherwise
+    window: str = ""  # the maintenance window that is open, in a clause
+    acknowledged_by: str = ""  # of the open incident
     against: Sequence[str] = ()  # which other verdicts lost, and why
     holds: Sequence[str] = ()  # what keeps the due rung waiting: its word
     held_for: str = ""  # the same in a clause
