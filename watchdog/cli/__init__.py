@@ -9,12 +9,16 @@ import click
 from watchdog import __version__
 
 COMMANDS = {
+    "init": "init",
     "run": "run",
     "check": "check",
     "check-config": "check_config",
     "status": "status",
     "incidents": "incidents",
     "explain": "explain",
+    "pause": "pause",
+    "resume": "resume",
+    "ack": "ack",
     "diagnose": "diagnose",
     "nudge": "nudge",
     "drill": "drill",
@@ -52,6 +56,7 @@ def main() -> None:
 
     \b
     See it work:        epoll-watchdog demo
+    Begin:              epoll-watchdog init
     Check a config:     epoll-watchdog check-config /etc/epoll-watchdog/config.toml
     Guard:              epoll-watchdog run
     See what happened:  epoll-watchdog incidents

@@ -8,7 +8,7 @@ import http.client
 import json
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -36,8 +36,18 @@ class Daemon:
         except ValueError as error:  # `Denied` is one
             raise self._unanswered(error) from None
 
+    def post(self, path: str, said: Mapping[str, Any]) -> Any:
+        """What an order is answered with. Raises `Unanswered`; `Denied` where the daemon says why it does not obey."""
+        try:
+            answer = ask(self.url, path, self.ca_file, self.user, self.password, json.dumps(said).encode())
+            return json.loads(answer)
+        except Denied:
+            raise
+        except (OSError, ValueError, http.client.HTTPException) as error:
+            raise self._unanswered(error) from None
+
     def fetch(self, path: str) -> bytes:
-        """The same, as it was sent. Raises `Unanswered`; `Denied` where the daemon says why it does not tell."""
+        """What `get` would parse. Raises `Unanswered`; `Denied` where the daemon says why it does not tell."""
         try:
             return ask(self.url, path, self.ca_file, self.user, self.password)
         except Denied:
@@ -101,14 +111,18 @@ class _Local(http.client.HTTPConnection):
         self.sock.connect(self._path)
 
 
-def ask(url: str, path: str, ca_file: Path | None, user: str | None, password: str | None) -> bytes:
-    """What a GET of the path answers. Raises `OSError`, `ValueError` and `HTTPException` with one line, no password."""
+def ask(
+    url: str, path: str, ca_file: Path | None, user: str | None, password: str | None, order: bytes | None = None
+) -> bytes:
+    """What a GET of the path answers, or a POST of an order in JSON. Raises `OSError`, `ValueError` and `HTTPException`
+    with one line, no password.
+    """
     connection, base = _connection(url, ca_file)
-    headers = {}
+    headers = {"Content-Type": "application/json"} if order is not None else {}
     if user is not None:
         headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password or ''}".encode()).decode()
     try:
-        connection.request("GET", f"{base}{path}", headers=headers)
+        connection.request("GET" if order is None else "POST", f"{base}{path}", order, headers)
         answer = connection.getresponse()
         if answer.status == http.HTTPStatus.UNAUTHORIZED:
             raise ValueError("it wants a user and a password; give --user and --password-file")

@@ -129,6 +129,8 @@ def _healable(service: str, daemon: Daemon) -> Mapping[str, Any]:
         raise Refused(f'{service} is in mode "observe": the daemon would not heal it')
     if view["paused"]:
         raise Refused(f"{service} is paused: the daemon would not heal it")
+    if view["window"]:
+        raise Refused(f"{service} is in a {view['window']}: the daemon would not heal it")
     if view["incident"] is not None:
         raise Refused(f"{service} has an open incident ({view['incident'][:8]})")
     if not view["healthy"] or view["pid"] is None:

@@ -94,14 +94,30 @@ def _is_filling(queue: Queue) -> bool:
 def _below(service: Service) -> Iterator[str]:
     """What is told of a service in whole sentences."""
     yield from () if service["healthy"] else service["reasons"]
-    if service["held_for"]:
+    if service["held_for"] and service["held_for"] != service["window"]:
         yield f"the next rung waits: {service['held_for']}"
+    if service["paused"]:
+        yield f"paused by {service['pause_by']}{_until(service['pause_until'])}{_because(service['pause_reason'])}"
+    if service["window"]:
+        yield service["window"]
+    if service["acknowledged_by"]:
+        yield f"acknowledged by {service['acknowledged_by']}"
+
+
+def _until(moment: str | None) -> str:
+    return "" if moment is None else f" until {time.strftime('%a %H:%M', time.localtime(wall(moment)))}"
+
+
+def _because(reason: str) -> str:
+    return f": {reason}" if reason else ""
 
 
 def _notes(service: Service) -> str:
     notes = [f"mode {service['mode']}"] if service["mode"] != "full" else []
     if service["paused"]:
         notes.append("paused")
+    if service["window"]:
+        notes.append("maintenance")
     if service["incident"] is not None:
         notes.append(f"incident {service['incident'][:8]}")
     notes += [f"waits: {hold}" for hold in service["holds"]]

@@ -1,0 +1,119 @@
+"""An operator pauses a service of the real daemon, resumes it, acknowledges an incident; and a maintenance window."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.integration.guarding import ENVIRONMENT, Guarding, demo_table, guarding, kinds
+from tests.servers import until
+from watchdog.demo import child
+
+ONLY_ALERT = "ladder = { epoll_stall = [] }\n"
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[child.Service]:
+    with child.service(tmp_path) as running:
+        yield running
+
+
+def environment(directory: Path) -> Mapping[str, str]:
+    """As systemd gives it to the unit."""
+    return {**ENVIRONMENT, "RUNTIME_DIRECTORY": str(directory)}
+
+
+def order(directory: Path, *words: str, code: int = 0) -> str:
+    """What `epoll-watchdog` says to an order over the daemon's own socket."""
+    command = [sys.executable, "-P", "-m", "watchdog", *words, "--socket", str(directory / "control.sock")]
+    env = {"COLUMNS": "80", "SUDO_USER": "alice", "PATH": os.environ["PATH"]}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
+    assert done.returncode == code, done.stderr
+    return done.stdout + done.stderr
+
+
+def status(guard: Guarding) -> str:
+    command = [sys.executable, "-P", "-m", "watchdog", "status", "--url", f"http://{guard.daemon.address}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={"COLUMNS": "80"})
+    return " ".join(done.stdout.split())
+
+
+def test_a_paused_service_is_not_healed_until_it_is_resumed_and_a_restart_of_the_daemon_forgets_nothing(
+    service: child.Service, tmp_path: Path
+) -> None:
+    table, env = demo_table(service), environment(tmp_path)
+    with guarding(tmp_path, table, env=env) as guard:
+        guard.wait_verdict("demo", "healthy")
+        told = order(tmp_path, "pause", "demo", "--for", "2h", "--reason", "new disk")
+        assert told.startswith("demo: paused until ")
+        assert guard.metric("paused", name="demo") == 1
+    with guarding(tmp_path, table, env=env) as guard:
+        guard.wait_verdict("demo", "healthy")
+        service.lose_wakeup()
+        until(lambda: guard.metric("held", name="demo", reason="paused") == 1, 10, "the hold")
+        view = guard.service("demo")
+        assert view["pause_by"] == "root (for alice, as it says)"
+        assert view["held_for"] == "paused by root (for alice, as it says): new disk"
+        assert "demo: paused by root (for alice, as it says) until" in status(guard)
+        assert order(tmp_path, "resume", "--all") == "demo: resumed\n"
+        incident = guard.wait_record("demo", "resolved")
+        assert [kind for kind in kinds(incident) if kind in ("paused", "resumed", "nudged")] == ["resumed", "nudged"]
+        assert order(tmp_path, "resume", "demo") == "demo: was not paused\n"
+
+
+def test_a_pause_ends_by_itself(service: child.Service, tmp_path: Path) -> None:
+    with guarding(tmp_path, demo_table(service), env=environment(tmp_path)) as guard:
+        guard.wait_verdict("demo", "healthy")
+        order(tmp_path, "pause", "--all", "--for", "1s")
+        assert guard.service("demo")["paused"]
+        until(lambda: not guard.service("demo")["paused"], 10, "the end of the pause")
+
+
+def test_an_incident_is_acknowledged_by_the_first_letters_of_its_id(service: child.Service, tmp_path: Path) -> None:
+    with guarding(tmp_path, demo_table(service, ONLY_ALERT), env=environment(tmp_path)) as guard:
+        guard.wait_verdict("demo", "healthy")
+        service.lose_wakeup()
+        incident = guard.wait_record("demo", "opened")
+        assert order(tmp_path, "ack", incident["id"][:8]) == "demo: acknowledged\n"
+        letter = guard.letters_until("acknowledged")[-1]
+        assert letter["text"] == "acknowledged by root (for alice, as it says)"
+        assert guard.service("demo")["acknowledged_by"] == "root (for alice, as it says)"
+        again = json.loads(order(tmp_path, "ack", incident["id"], "--json"))
+        assert again["services"][0]["changed"] is False
+        assert "no open incident begins with 'ffffffff'" in order(tmp_path, "ack", "ffffffff", code=1)
+
+
+def test_an_order_that_can_not_be_given_says_why(service: child.Service, tmp_path: Path) -> None:
+    with guarding(tmp_path, demo_table(service), env=environment(tmp_path)):
+        told = order(tmp_path, "pause", "demo", "nginx", code=1)
+        assert "no such service is guarded: nginx; there are: demo" in told
+    assert "the daemon can't be asked" in order(tmp_path, "pause", "demo", code=3)
+
+
+def test_in_a_maintenance_window_nothing_is_done_and_nobody_told_until_it_is_over(
+    service: child.Service, tmp_path: Path
+) -> None:
+    start = time.strftime("%H:%M", time.gmtime(time.time() - 3600))
+    window = f'[window.night]\nstart = "{start}"\nduration = "2h"\nlocation = "UTC"\nreason = "backup"\n'
+    table = demo_table(service)
+    with guarding(tmp_path, table + window, env=environment(tmp_path)) as guard:
+        guard.wait_verdict("demo", "healthy")
+        service.lose_wakeup()
+        until(lambda: guard.metric("held", name="demo", reason="maintenance") == 1, 10, "the hold")
+        assert guard.metric("maintenance_open", name="demo") == 1
+        assert "maintenance window night until" in status(guard)
+        guard.config.write_text(guard.config.read_text().replace(window, ""))
+        os.kill(guard.pid, signal.SIGHUP)
+        incident = guard.wait_record("demo", "resolved", within_s=20.0)
+        assert kinds(incident)[0] == "opened"
+        told = [letter["kind"] for letter in guard.letters_until("resolved")]
+        assert "opened" not in told
+        assert "nudged" in told
