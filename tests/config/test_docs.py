@@ -23,6 +23,7 @@ from watchdog.probes.http_settings import Authorization, BasicAuth, HeaderMatch
 from watchdog.probes.tls import TlsConfig
 from watchdog.settings import Seconds, Secret, format_duration
 from watchdog.target import Target
+from watchdog.window import Window
 
 DOCS = Path(__file__).parents[2] / "docs" / "config.md"
 EVERYTHING = tomllib.loads((Path(__file__).parent / "good" / "everything.toml").read_text())
@@ -43,6 +44,7 @@ SECTIONS: Mapping[str, tuple[tuple[type, ...], tuple[str, ...]]] = {
     "[channel.NAME]": ((Routing,), ("type",)),
     "channels over HTTP": ((HttpRouting,), ()),
     **{f'channel type = "{word}"': ((kind.settings,), ()) for word, kind in CHANNELS.items()},
+    "[window.NAME]": ((Window,), ()),
     "Secrets": ((Secret,), ()),
 }
 
@@ -128,7 +130,11 @@ def names(*kinds: type) -> set[str]:
 
 
 def test_the_file_with_every_key_has_every_key_of_the_top() -> None:
-    assert set(EVERYTHING) == names(General) | {"service", "channel"}
+    assert set(EVERYTHING) == names(General) | {"service", "channel", "window"}
+
+
+def test_the_file_with_every_key_has_every_key_of_a_window() -> None:
+    assert set(EVERYTHING["window"]["patches"]) == names(Window)
 
 
 def test_the_file_with_every_key_has_every_key_of_a_service_but_the_other_way_to_name_it() -> None:

@@ -9,7 +9,7 @@ from tests.core.drive import Story
 from watchdog.model import Certainty, Host, Policy, Record, RecordKind, Verdict
 
 OPEN, OVER = Host(window="maintenance window backup until 04:30"), Host()
-STALL = {"certainty": Certainty.CONFIRMED}
+PROVEN = Certainty.CONFIRMED
 
 
 def in_window(policy: Policy | None = None) -> Story:
@@ -24,7 +24,7 @@ def alerts(story: Story) -> list[Record]:
 
 
 def test_nothing_is_done_in_it_and_nobody_is_told() -> None:
-    story = in_window().look(Verdict.EPOLL_STALL, **STALL, for_=7200.0)
+    story = in_window().look(Verdict.EPOLL_STALL, certainty=PROVEN, for_=7200.0)
     assert story.incident.untold
     assert story.state.tally.holds == ("maintenance",)
     assert story.state.tally.held_for == OPEN.window
@@ -33,16 +33,16 @@ def test_nothing_is_done_in_it_and_nobody_is_told() -> None:
 
 
 def test_what_recovers_in_it_was_told_to_nobody() -> None:
-    story = in_window().look(Verdict.EPOLL_STALL, **STALL, times=10).healthy()
+    story = in_window().look(Verdict.EPOLL_STALL, certainty=PROVEN, times=10).healthy()
     assert story.state.incident is None
     assert alerts(story) == []
     assert "told to nobody" in story.last(RecordKind.RESOLVED).text
 
 
 def test_what_is_still_sick_after_it_is_told_and_healed() -> None:
-    story = in_window().look(Verdict.EPOLL_STALL, **STALL, times=10)
+    story = in_window().look(Verdict.EPOLL_STALL, certainty=PROVEN, times=10)
     story.host = OVER
-    story.look(Verdict.EPOLL_STALL, **STALL, for_=4.0)
+    story.look(Verdict.EPOLL_STALL, certainty=PROVEN, for_=4.0)
     assert [record.kind for record in alerts(story)][:2] == [RecordKind.NUDGED, RecordKind.BELATED]
     assert story.rungs[0] == "nudge"
 
@@ -73,5 +73,5 @@ def test_no_reminder_comes_in_it_of_what_was_told_before() -> None:
 def test_whatever_happens_in_it_nothing_is_done_and_nobody_is_told(verdicts: list[Verdict]) -> None:
     story = in_window()
     for verdict in verdicts:
-        story.look(verdict, **STALL, every=60.0)
+        story.look(verdict, certainty=PROVEN, every=60.0)
     assert (story.rungs, alerts(story)) == ([], [])

@@ -30,7 +30,11 @@ def order_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Gives a command the options of an order, and hands it `give`: the path and what is said, to an exit code."""
 
     @click.option(
-        "--socket", type=click.Path(path_type=Path), default=SOCKET, show_default=True, help="The daemon's Unix socket."
+        "--socket",
+        type=click.Path(path_type=Path, readable=False),
+        default=SOCKET,
+        show_default=True,
+        help="The daemon's Unix socket.",
     )
     @click.option("--json", "as_json", is_flag=True, help="Answer in JSON.")
     @functools.wraps(command)
