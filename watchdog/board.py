@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+import weakref
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,16 +21,18 @@ from watchdog.config import Config, Service
 from watchdog.evidence.pressure import HostMeter, Meter
 from watchdog.guard import Guard
 from watchdog.heart import notify
+from watchdog.history import History, Past, Span
 from watchdog.maintenance import Maintenance, clause
 from watchdog.messages import Event, of_event
 from watchdog.metrics import Metrics
 from watchdog.model import Epoch, Host, Record, RestartOutlook, Verdict
 from watchdog.outlook import Outlooks
-from watchdog.reading import Advisory, Pressure
+from watchdog.reading import Advisory, Pressure, Queues
 from watchdog.settings import format_duration
 from watchdog.store import Letter, Store, StoreUnwritable
 from watchdog.store.archive import Unreadable
 from watchdog.views import disclosed, evidence, incident_view, service_view
+from watchdog.web.bell import Bell
 from watchdog.web.view import IncidentView, ServiceView, Unavailable
 
 HOLD_FILE = Path("/etc/epoll-watchdog/hold")
@@ -58,6 +61,9 @@ class Board:
         self.meter = HostMeter(clock.now)
         self.outlooks: Outlooks | None = None
         self.kernel: tuple[Advisory, ...] = ()
+        self.history = History()
+        self.bell = Bell()
+        self._glimpses: weakref.WeakKeyDictionary[Guard, object] = weakref.WeakKeyDictionary()
         self.maintenance = Maintenance(lambda: self.config.windows, clock)
         self._meters: dict[str, Meter] = {}
         self._store = store
@@ -168,6 +174,8 @@ class Board:
         for record in records:
             self._metrics.recorded(service.name, record)
             log.record(service.name, record)
+        if records:
+            self.bell.ring()
         if any(record.severity is not None for record in records):
             self.wake_couriers()
 
@@ -181,7 +189,25 @@ class Board:
             self._metrics.observed(name, probe, service.probes[probe].type, guard.roads[probe].plane, observation)
         maintenance = self.maintenance.of(name) is not None
         self._metrics.looked(name, guard.state, diagnosis, service.policy, maintenance=maintenance)
+        self.history.looked(name, self._clock.now(), seen.round.observations, service.policy.interval)
         self._tell_status()
+        glimpse = self._glimpse(guard)
+        if self._glimpses.get(guard) != glimpse:
+            self._glimpses[guard] = glimpse
+            self.bell.ring()
+
+    @staticmethod
+    def _glimpse(guard: Guard) -> object:
+        """What of a service is worth telling at once, where somebody watches."""
+        seen, state = guard.seen, guard.state
+        kinds = [observation.kind for observation in seen.round.observations.values()] if seen is not None else []
+        verdict = (guard.diagnosis.verdict, guard.diagnosis.certainty) if guard.diagnosis is not None else ()
+        return verdict, kinds, state.incident, state.pause, state.tally.holds
+
+    def queued(self, service: str, queues: Queues) -> None:
+        """The accept queues of a service were read, as they are a few times a second."""
+        self._metrics.queues(service, queues)
+        self.history.queued(service, self._clock.now(), queues)
 
     def store_failed(self, error: StoreUnwritable | None) -> None:
         """The last commit failed; None: it worked."""
@@ -229,12 +255,27 @@ class Board:
         """Every guarded service, as it was last seen."""
         return [service_view(guard, self._clock, self.maintenance.of(name)) for name, guard in self.guards.items()]
 
-    async def incidents(self, service: str | None, limit: int) -> list[IncidentView]:
+    def past(self, service: str, spans: Collection[Span]) -> Past:
+        """What is remembered of the service's last hours."""
+        return self.history.of(service, self._clock.now(), spans)
+
+    async def incidents(
+        self, service: str | None, limit: int, skip: int = 0, only_open: bool = False
+    ) -> list[IncidentView]:
         """The newest incidents, newest first. Raises `Unavailable` where the store can't be read."""
         try:
-            return [incident_view(stored) for stored in await self._store.incidents(service, limit)]
+            found = await self._store.incidents(service, limit, skip, only_open)
         except StoreUnwritable as error:
             raise Unavailable(str(error)) from error
+        return [incident_view(stored) for stored in found]
+
+    async def incident(self, incident: str) -> IncidentView | None:
+        """The incident of that id. Raises `Unavailable` where the store can't be read."""
+        try:
+            found = await self._store.incident(incident)
+        except StoreUnwritable as error:
+            raise Unavailable(str(error)) from error
+        return None if found is None else incident_view(found)
 
     async def evidence(self, incident: str) -> bytes | None:
         """All that is kept of an incident, as JSON. Raises `Unavailable` where the store can't be read."""

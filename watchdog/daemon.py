@@ -89,7 +89,7 @@ class Daemon:
         self._board.outlooks = Outlooks(self._units)
         self._diag = SockDiag()
         self._learners = asyncio.Semaphore(len(os.sched_getaffinity(0)))
-        self._tripwire = Tripwire(self._board.guards, self._diag, self._clock, self._metrics.queues)
+        self._tripwire = Tripwire(self._board.guards, self._diag, self._clock, self._board.queued)
         self._posts: dict[str, Post] = {}
         self._couriers: dict[str, tuple[Courier, asyncio.Task[None]]] = {}
         self._dead_man: tuple[DeadMan, asyncio.Task[None]] | None = None
@@ -188,6 +188,7 @@ class Daemon:
             if name not in self._couriers:
                 self._open_channel(channel)
         self._start(self._count_outbox(), "outbox length")
+        self._board.history.keep_only({name: service.probes for name, service in config.services.items()})
         self._ping()
 
     def _guard(self, service: Service, found: State | None) -> None:

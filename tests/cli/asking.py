@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
+from watchdog.history import Past, Span
+from watchdog.web.bell import Bell
 from watchdog.web.view import IncidentView, ProbeView, ServiceView, TimelineView, Unavailable
 
 HEALTHY = ServiceView(
@@ -121,17 +123,28 @@ class Daemon:
     exposed: bytes = b""  # metrics
     address: str = ""
     fault: str = ""  # why incidents can't be told
+    bell: Bell = field(default_factory=Bell)
 
     def services(self) -> Sequence[ServiceView]:
         """As set."""
         return self.shown
 
-    async def incidents(self, service: str | None, limit: int) -> Sequence[IncidentView]:
+    def past(self, service: str, spans: Collection[Span]) -> Past:
+        """Nothing: no command shows it."""
+        return Past()
+
+    async def incidents(
+        self, service: str | None, limit: int, skip: int = 0, only_open: bool = False
+    ) -> Sequence[IncidentView]:
         """As the store tells them: newest first."""
         if self.fault:
             raise Unavailable(self.fault)
         found = [incident for incident in self.stored if service in (None, incident.service)]
-        return sorted(found, key=lambda incident: -incident.opened)[:limit]
+        return sorted(found, key=lambda incident: -incident.opened)[skip : skip + limit]
+
+    async def incident(self, incident: str) -> IncidentView | None:
+        """Of those that are stored."""
+        return next((each for each in self.stored if each.id == incident), None)
 
     async def evidence(self, incident: str) -> bytes | None:
         """As set."""

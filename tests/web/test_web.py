@@ -8,17 +8,20 @@ import json
 import selectors
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 import aiohttp
 import pytest
 from prometheus_client import parser
 
+from watchdog.history import History, Past, Span
 from watchdog.metrics import Metrics
+from watchdog.web.bell import Bell
 from watchdog.web.server import CONNECTIONS, CannotListen, Server, serve
 from watchdog.web.view import IncidentView, ProbeView, ServiceView, TimelineView, Unavailable
 
+NOW = 1_000_000.0  # of the clock of what is remembered
 RAVENDB = ServiceView(
     name="ravendb",
     mode="full",
@@ -66,13 +69,25 @@ class Daemon:
     hang: bool = False
     asked: list[tuple[str | None, int]] = field(default_factory=list)
     hanging: asyncio.Event = field(default_factory=asyncio.Event)
+    bell: Bell = field(default_factory=Bell)
+    history: History = field(default_factory=History)
     _metrics: Metrics = field(default_factory=Metrics)
 
     def services(self) -> Sequence[ServiceView]:
         """Every guarded service."""
         return self.guarded
 
-    async def incidents(self, service: str | None, limit: int) -> Sequence[IncidentView]:
+    def past(self, service: str, spans: Collection[Span]) -> Past:
+        """As told to `history`, up to now."""
+        return self.history.of(service, NOW, spans)
+
+    async def incident(self, incident: str) -> IncidentView | None:
+        """Of those that are stored."""
+        return next((each for each in self.stored if each.id == incident), None)
+
+    async def incidents(
+        self, service: str | None, limit: int, skip: int = 0, only_open: bool = False
+    ) -> Sequence[IncidentView]:
         """Every incident."""
         self.asked.append((service, limit))
         if self.hang:
@@ -80,7 +95,8 @@ class Daemon:
             await asyncio.Event().wait()
         if self.fault is not None:
             raise self.fault
-        return self.stored
+        found = [each for each in self.stored if service in (None, each.service)]
+        return [each for each in found if not only_open or each.closed is None][skip : skip + limit]
 
     async def evidence(self, incident: str) -> bytes | None:
         """Of the one incident."""

@@ -86,14 +86,25 @@ def agree(db: sqlite3.Connection, service: str, incident: Incident | None, opene
     )
 
 
-def newest(db: sqlite3.Connection, service: str | None, limit: int) -> list[StoredIncident]:
-    """The newest incidents, newest first, each with its timeline."""
+def newest(
+    db: sqlite3.Connection, service: str | None, limit: int, skip: int = 0, only_open: bool = False
+) -> list[StoredIncident]:
+    """The newest incidents after the first `skip`, newest first, each with its timeline."""
     rows = db.execute(
         "SELECT id, service, opened, closed, verdict, certainty FROM incident"
-        " WHERE ?1 IS NULL OR service = ?1 ORDER BY opened DESC, rowid DESC LIMIT ?2",
-        (service, limit),
+        " WHERE (?1 IS NULL OR service = ?1) AND (NOT ?2 OR closed IS NULL)"
+        " ORDER BY opened DESC, rowid DESC LIMIT ?3 OFFSET ?4",
+        (service, only_open, limit, skip),
     ).fetchall()
     return [replace(StoredIncident(*row), records=_records(db, row[0])) for row in rows]
+
+
+def one(db: sqlite3.Connection, incident: str) -> StoredIncident | None:
+    """The incident of that id with its timeline; None where it is not kept."""
+    row = db.execute(
+        "SELECT id, service, opened, closed, verdict, certainty FROM incident WHERE id = ?", (incident,)
+    ).fetchone()
+    return None if row is None else replace(StoredIncident(*row), records=_records(db, incident))
 
 
 def _records(db: sqlite3.Connection, incident: str) -> tuple[StoredRecord, ...]:

@@ -116,9 +116,15 @@ class Store:
         if merged or dropped:
             self.squeezed(Squeezed(ALL, merged, dropped))
 
-    async def incidents(self, service: str | None = None, limit: int = 100) -> list[StoredIncident]:
-        """The newest incidents, newest first, each with its timeline."""
-        return await self._disk.read(lambda db: incidents.newest(db, service, limit))
+    async def incidents(
+        self, service: str | None = None, limit: int = 100, skip: int = 0, only_open: bool = False
+    ) -> list[StoredIncident]:
+        """The newest incidents after the first `skip`, newest first, each with its timeline."""
+        return await self._disk.read(lambda db: incidents.newest(db, service, limit, skip, only_open))
+
+    async def incident(self, incident: str) -> StoredIncident | None:
+        """The incident of that id with its timeline; None where it is not kept."""
+        return await self._disk.read(lambda db: incidents.one(db, incident))
 
     async def recorded(self, incident: str) -> list[Recorded]:
         """The entries of an incident that are kept, oldest first, with their cases."""

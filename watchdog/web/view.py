@@ -6,9 +6,12 @@ connect: no secret, no evidence. The one exception is `View.evidence`.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
+
+from watchdog.history import Past, Span
+from watchdog.web.bell import Bell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +88,22 @@ class View(Protocol):
     def services(self) -> Sequence[ServiceView]:
         """Every guarded service, in the order of the config."""
 
-    async def incidents(self, service: str | None, limit: int) -> Sequence[IncidentView]:
-        """The newest incidents, newest first; of one service, if it is named. Raises `Unavailable`."""
+    @property
+    def bell(self) -> Bell:
+        """Rung when something changed of what is shown."""
+
+    def past(self, service: str, spans: Collection[Span]) -> Past:
+        """What is remembered of the service's last hours, over these spans."""
+
+    async def incidents(
+        self, service: str | None, limit: int, skip: int = 0, only_open: bool = False
+    ) -> Sequence[IncidentView]:
+        """The newest incidents after the first `skip`, newest first; of one service, if it is named. Raises
+        `Unavailable`.
+        """
+
+    async def incident(self, incident: str) -> IncidentView | None:
+        """The incident of that id; None where it is not kept. Raises `Unavailable`."""
 
     async def evidence(self, incident: str) -> bytes | None:
         """All that is kept of an incident, as JSON; None where it is not kept. Raises `Unavailable`."""
