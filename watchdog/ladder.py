@@ -439,7 +439,8 @@ def _told(state: State, event: Told, now: float) -> Step:
     match event.order:
         case Order.PAUSE:
             state = replace(state, pause=Pause(event.by, event.reason, event.until))
-            record = Record(RecordKind.PAUSED, now, f"paused by {event.by}: {event.reason}", _id(state), Severity.INFO)
+            text = f"paused by {event.by}" + (f": {event.reason}" if event.reason else "")
+            record = Record(RecordKind.PAUSED, now, text, _id(state), Severity.INFO)
         case Order.RESUME if state.pause is not None:
             state = replace(state, pause=None)
             record = Record(RecordKind.RESUMED, now, f"resumed by {event.by}", _id(state), Severity.INFO)
