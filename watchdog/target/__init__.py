@@ -32,6 +32,7 @@ from watchdog.target.service import find as find
 from watchdog.target.service import processes as processes
 from watchdog.target.unit import resolved as resolved
 from watchdog.target.unit import unit_cgroup as unit_cgroup
+from watchdog.target.unit import unit_of as unit_of
 from watchdog.target.unit import unit_pids as unit_pids
 from watchdog.target.words import CantLook as CantLook
 from watchdog.target.words import Gone as Gone

@@ -81,6 +81,22 @@ def unit_part(path: str, unit: str, top: str = "") -> str:
     return ""
 
 
+def unit_of(pid: int) -> str:
+    """The system's unit that the process is in; empty where it is in none. Raises `Gone`."""
+    tops = _tops()
+    for hierarchy, path in cgroups_of(pid).items():
+        top = tops.get(hierarchy, "")
+        if path.startswith(f"{top}/") and (unit := first_unit(path[len(top) + 1 :])):
+            return unit
+    return ""
+
+
+def first_unit(path: str) -> str:
+    """The first part of a cgroup's path that is no slice: `system.slice/web.service/workers` gives `web.service`."""
+    part = next((part for part in path.split("/") if not part.endswith(".slice")), "")
+    return part.removeprefix("_")  # systemd's escape, which `unit_part` tells of
+
+
 def resolved(unit: str) -> str:
     """The unit's own name where `unit` is an alias, a link on the unit load path (Debian's redis.service is one)."""
     for directory in UNIT_PATH:
