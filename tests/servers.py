@@ -356,4 +356,5 @@ def snmp_command(home: Path, command: str, port: int, community: str, *arguments
     argv = [command, "-v2c", "-c", community, "-t", "0.5", "-r", "0", "-On", f"udp:127.0.0.1:{port}", *arguments]
     client = str(home / "client")
     own = {**os.environ, "MIBS": "", "MIBDIRS": "", "SNMPCONFPATH": client, "SNMP_PERSISTENT_DIR": client}
-    return subprocess.run(argv, capture_output=True, env=own, timeout=10).returncode == 0
+    done = subprocess.run(argv, capture_output=True, env=own, timeout=10)
+    return done.returncode == 0 and b"No Such" not in done.stdout  # noSuchObject and noSuchInstance are no error of v2c

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -28,7 +29,11 @@ def example(heading: str, pidfile: Path, snmpd: servers.Snmpd, places: Mapping[s
     return text
 
 
-def diagnosed(directory: Path, name: str, text: str, snmpd: servers.Snmpd) -> Result:
+def diagnosed(directory: Path, name: str, text: str, server: servers.Server, snmpd: servers.Snmpd) -> Result:
+    """Once the agent knows of the process: it reads its table anew each second."""
+    oid = f"{servers.HRSWRUN_STATUS}.{server.pid}"
+    known = functools.partial(servers.snmp_command, directory, "snmpget", snmpd.port, snmpd.community, oid)
+    servers.until(known, 10, "the agent's word on the process")
     config = directory / "config.toml"
     config.write_text(text)
     environment = {"COMMUNITY": snmpd.community, "COLUMNS": "100"}
@@ -45,7 +50,7 @@ def test_the_probes_of_nginx_are_answered(tmp_path: Path, snmpd: servers.Snmpd) 
     location = "location = /alive" + location.partition("\n")[0]
     with servers.nginx(tmp_path, server_config=location) as nginx:
         places = {"127.0.0.1:80": nginx.address, "/run/nginx-alive.sock": str(nginx.path)}
-        done = diagnosed(tmp_path, "nginx", example("nginx", nginx.pidfile, snmpd, places), snmpd)
+        done = diagnosed(tmp_path, "nginx", example("nginx", nginx.pidfile, snmpd, places), nginx, snmpd)
 
     assert alive(done) == ["http", "unix", "process"], done.output
     assert "answered 204" in done.stdout
@@ -61,7 +66,7 @@ def test_the_socket_of_nginx_is_open_to_the_user_of_the_daemon(tmp_path: Path) -
 
 def asked(redis: servers.Redis, directory: Path, snmpd: servers.Snmpd) -> Result:
     places = {"127.0.0.1:6379": redis.address, "/run/redis/redis-server.sock": str(redis.path)}
-    return diagnosed(directory, "redis", example("redis", redis.pidfile, snmpd, places), snmpd)
+    return diagnosed(directory, "redis", example("redis", redis.pidfile, snmpd, places), redis, snmpd)
 
 
 def test_the_probes_of_redis_are_answered(redis: servers.Redis, tmp_path: Path, snmpd: servers.Snmpd) -> None:
