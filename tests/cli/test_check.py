@@ -236,3 +236,10 @@ def test_a_fault_of_ours_is_unknown(well: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(one_round, "check", failing)
     monkeypatch.setenv("SNMP_COMMUNITY", "public")
     assert CliRunner().invoke(main, ["check", "--config", str(well)]).exit_code == 3
+
+
+def test_no_line_of_its_table_ends_with_blanks(well: Path) -> None:
+    lines = check("--config", well).stdout.splitlines()
+
+    assert len(lines) > 4
+    assert [line for line in lines if line != line.rstrip()] == []

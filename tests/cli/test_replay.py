@@ -65,7 +65,7 @@ def test_an_incident_that_would_be_decided_as_it_was_is_shown_and_ends_with_0(tm
     assert heading.startswith("demo e27025f5, 20")
     assert heading.endswith(", epoll_stall: 3 decisions, as they were")
     assert columns.split() == ["AT", "WHAT", "THEN", "NOW"]
-    assert first.split()[:3] == ["+0.0s", "looked", "epoll_stall"]
+    assert first.split()[:3] == ["+0.00s", "looked", "epoll_stall"]
     assert first.split()[-2:] == ["the", "same"]
 
 
@@ -73,11 +73,11 @@ def test_a_decision_that_differs_is_marked_and_explained_and_ends_with_1(tmp_pat
     done = replay(written(tmp_path, told_otherwise(HEALED)))
     assert done.exit_code == 1
     assert "1 of 3 decisions differ" in done.output
-    assert [line.split()[1] for line in done.output.splitlines() if line.startswith("≠")] == ["+0.0s"]
+    assert [line.split()[1] for line in done.output.splitlines() if line.startswith("≠")] == ["+0.00s"]
     text = " ".join(done.output.split())
     assert "nudge asked for" in text
-    assert "+0.0s then: thread" in text
-    assert "+0.0s now: thread" in text
+    assert "+0.00s then: thread" in text
+    assert "+0.00s now: thread" in text
 
 
 def test_what_the_comparison_does_not_rest_on_is_told(tmp_path: Path) -> None:

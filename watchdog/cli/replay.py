@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from watchdog.cli.terminal import console, offset, printable, table
 from watchdog.model import Looked
 from watchdog.recording import Decision, NotRecorded, Recorded, Recording, dump, load
 from watchdog.replay import Replayed, replay
@@ -218,34 +219,30 @@ def _heading(result: Result) -> str:
     else:
         told = f"{many} decisions, as they were"
     opened = f"{incident.opened.astimezone():%Y-%m-%d %H:%M:%S}"
-    return f"{_plain(recording.service)} {_plain(incident.id[:8])}, {opened}, {incident.verdict}: {told}"
+    return f"{printable(recording.service)} {printable(incident.id[:8])}, {opened}, {incident.verdict}: {told}"
 
 
 def _table(result: Result) -> None:
-    from rich.console import Console
     from rich.padding import Padding
-    from rich.table import Table
     from rich.text import Text
 
     if not result.entries:
         return
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in ("", "AT", "WHAT", "THEN", "NOW"):
-        table.add_column(heading, overflow="fold")
+    made = table("", "AT", "WHAT", "THEN", "NOW")
     began = result.entries[0].recorded.at
     for entry in result.entries:
         then = entry.recorded.decided
-        table.add_row(
+        made.add_row(
             Text("≠", style="bold red") if entry.differs else "",
-            f"{(entry.recorded.at - began).total_seconds():+.1f}s",
+            offset((entry.recorded.at - began).total_seconds()),
             type(entry.recorded.entry.event).__name__.lower(),
             _said(then) if then is not None else "not recorded",
             Text("the same", style="dim") if then == entry.now else Text(_said(entry.now), style="bold"),
         )
-    console = Console(highlight=False)
-    console.print(table)
+    screen = console()
+    screen.print(made)
     for line in _notes(result):
-        console.print(Padding(Text(line), (0, 0, 0, 2)))
+        screen.print(Padding(Text(line), (0, 0, 0, 2)))
 
 
 def _said(decision: Decision) -> str:
@@ -258,10 +255,10 @@ def _notes(result: Result) -> Iterator[str]:
     """Why they differ, and what the comparison does not rest on."""
     began = result.entries[0].recorded.at
     for entry in result.differing:
-        at = f"{(entry.recorded.at - began).total_seconds():+.1f}s"
-        yield from (f"{at} then: {_plain(reason)}" for reason in _reasons(entry.recorded)[:1])
+        at = offset((entry.recorded.at - began).total_seconds())
+        yield from (f"{at} then: {printable(reason)}" for reason in _reasons(entry.recorded)[:1])
         yield from (
-            f"{at} now: {_plain(reason)}" for reason in (entry.diagnosis.reasons[:1] if entry.diagnosis else ())
+            f"{at} now: {printable(reason)}" for reason in (entry.diagnosis.reasons[:1] if entry.diagnosis else ())
         )
     looks = [entry for entry in result.entries if isinstance(entry.recorded.entry.event, Looked)]
     bare = sum(entry.diagnosis is None for entry in looks)
@@ -269,8 +266,3 @@ def _notes(result: Result) -> Iterator[str]:
         yield f"the evidence of {bare} of {len(looks)} rounds was not kept: their diagnosis is that of then"
     if result.recording.policy is None:
         yield "its policy was not recorded: it was replayed with the defaults"
-
-
-def _plain(text: str) -> str:
-    """A text of somebody's file, with nothing in it that a terminal would obey."""
-    return "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in text)

@@ -1,21 +1,19 @@
 """The findings of `epoll-watchdog diagnose` for people: tables for 80 columns, the verdict and its ladder last.
 
 Rules of this file. It shows and decides nothing. In a table comes first what a verdict rests on, and what is long is
-cut, with a word on what was left out. Names come from other people's programs, so no control character of theirs gets
-to the terminal. Colours only in a terminal, and not where NO_COLOR is set (no-color.org); rich sees to both.
+cut, with a word on what was left out.
 """
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from watchdog.cli.findings import Findings, Result, waiting
+from watchdog.cli.terminal import bullets, console, plain, table
 from watchdog.model import Case, Certainty, Mode, Plane, Road, Rung, Verdict
 from watchdog.reading import Epoll, Pressure, Reading, Thread
 from watchdog.settings import format_duration
@@ -29,43 +27,22 @@ STYLES = {Result.HEALTHY: "green", Result.NOTHING_FOUND: "green", Result.SICK: "
 
 def show(findings: Findings) -> None:
     """Print it all."""
-    console = Console(highlight=False)
-    console.print(_plain(_subject(findings)))
+    screen = console()
+    screen.print(plain(_subject(findings)))
     if findings.service is not None:
-        console.print(_probes(findings.case))
+        screen.print(_probes(findings.case))
     if findings.case.reading is not None:
         for part in _evidence(findings.case.reading, findings.symptoms):
-            console.print(part)
+            screen.print(part)
     if findings.case.pressure is not None:
-        console.print()
-        console.print(_plain(_pressure(findings.case.pressure)))
-    console.print()
-    console.print(Text.assemble(("Verdict: ", "bold"), (_verdict(findings), STYLES[findings.result])))
+        screen.print()
+        screen.print(plain(_pressure(findings.case.pressure)))
+    screen.print()
+    screen.print(Text.assemble(("Verdict: ", "bold"), (_verdict(findings), STYLES[findings.result])))
     for heading, lines in _sections(findings):
         if lines:
-            console.print(Text(f"{heading}:", style="bold"))
-            for line in lines:
-                console.print(Text(_bullet(line, console.width)))
-
-
-def _plain(text: str) -> Text:
-    return Text(_printable(text))
-
-
-def _printable(text: str) -> str:
-    """What is no printable character is spelled out."""
-    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
-
-
-def _bullet(text: str, width: int) -> str:
-    return textwrap.fill(_printable(text), width, initial_indent="- ", subsequent_indent="  ", break_on_hyphens=False)
-
-
-def _table(*headings: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for heading in headings:
-        table.add_column(heading, overflow="fold")
-    return table
+            screen.print(Text(f"{heading}:", style="bold"))
+            screen.print(bullets(map(plain, lines)))
 
 
 def _subject(findings: Findings) -> str:
@@ -82,13 +59,13 @@ def _subject(findings: Findings) -> str:
 
 
 def _probes(case: Case) -> Table:
-    table = _table("PROBE", "ROAD", "FOUND", "AFTER", "WHY")
+    made = table("PROBE", "ROAD", "FOUND", "AFTER", "WHY")
     for name, seen in case.round.observations.items():
         after = format_duration(seen.latency)
-        table.add_row(_plain(name), _road(case.roads[name]), seen.kind, after, _plain(seen.reason))
+        made.add_row(plain(name), _road(case.roads[name]), seen.kind, after, plain(seen.reason))
     for name in case.roads.keys() - case.round.observations.keys():
-        table.add_row(_plain(name), _road(case.roads[name]), "not asked", "", "")
-    return table
+        made.add_row(plain(name), _road(case.roads[name]), "not asked", "", "")
+    return made
 
 
 def _road(road: Road) -> str:
@@ -115,16 +92,16 @@ def _threads(reading: Reading, symptoms: Symptoms) -> Iterator[Table | Text]:
     traces = [(before.get(thread.key, thread), thread) for thread in reading.samples[-1].threads]
     loops = {trace[-1].key for trace in (*symptoms.in_epoll(), *symptoms.loops)}
     traces.sort(key=lambda trace: (trace[-1].key not in loops, trace[-1].state == "S", trace[-1].pid, trace[-1].tid))
-    table = _table("PID", "THREAD", "NAME", "STATE", "IS IN", "SWITCHES", "CPU")
+    made = table("PID", "THREAD", "NAME", "STATE", "IS IN", "SWITCHES", "CPU")
     for trace in traces[:MOST]:
-        table.add_row(*_thread(trace, symptoms.cpu_share(trace)))
-    yield table
+        made.add_row(*_thread(trace, symptoms.cpu_share(trace)))
+    yield made
     yield from _others("thread", Counter(f"{trace[-1].state} in {trace[-1].call or '?'}" for trace in traces[MOST:]))
 
 
 def _thread(trace: Trace, share: float) -> Iterator[str | Text]:
     first, last = trace[0], trace[-1]
-    yield from (str(last.pid), str(last.tid), _plain(last.name), last.state, _call(last))
+    yield from (str(last.pid), str(last.tid), plain(last.name), last.state, _call(last))
     yield from (f"+{last.switches - first.switches}", f"{share:.0%}")
 
 
@@ -138,20 +115,20 @@ def _call(thread: Thread) -> str:
 def _others(what: str, kinds: Counter[str]) -> Iterator[Text]:
     if kinds:
         listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(4))
-        yield _plain(f"  and {kinds.total()} more {what}s: {listed}{', …' if len(kinds) > 4 else ''}")
+        yield plain(f"  and {kinds.total()} more {what}s: {listed}{', …' if len(kinds) > 4 else ''}")
 
 
 def _queues(reading: Reading, symptoms: Symptoms) -> Iterator[Table | Text]:
     """The accept queues: what waited when it was first and last read."""
     queues = sorted(symptoms.listeners(), key=lambda queue: not any(waiting(reading, queue)))
     if queues:
-        table = _table("LISTENER", "WAITING", "LIMIT", "")
+        made = table("LISTENER", "WAITING", "LIMIT", "")
         for queue in queues[:MOST]:
             lengths = waiting(reading, queue)
             limit = "not told" if queue.limit is None else str(queue.limit)
-            table.add_row(_plain(queue.address), f"{lengths[0]} → {lengths[-1]}", limit, "full" if queue.full else "")
+            made.add_row(plain(queue.address), f"{lengths[0]} → {lengths[-1]}", limit, "full" if queue.full else "")
         yield Text()
-        yield table
+        yield made
         yield from _others("listener", Counter(queue.family.value for queue in queues[MOST:]))
     taken = [stream for stream in reading.streams_after if stream.inode]
     unread = [stream.unread for stream in taken if stream.unread]
@@ -168,12 +145,12 @@ def _epolls(reading: Reading) -> Iterator[Table | Text]:
     epolls = sorted(sample.epolls, key=lambda epoll: (epoll.key not in waits, not epoll.readable, epoll.key))
     if not epolls:
         return
-    table = _table("PID", "EPOLL", "ENTRIES", "READY", "WAITED ON BY")
+    made = table("PID", "EPOLL", "ENTRIES", "READY", "WAITED ON BY")
     for epoll in epolls[:MOST]:
         entries = len(epoll.watches) + epoll.omitted
-        table.add_row(str(epoll.pid), str(epoll.fd), str(entries), _ready(epoll), _tids(waits.get(epoll.key, [])))
+        made.add_row(str(epoll.pid), str(epoll.fd), str(entries), _ready(epoll), _tids(waits.get(epoll.key, [])))
     yield Text()
-    yield table
+    yield made
     yield from _others("epoll", Counter("that nobody waits on" for _ in epolls[MOST:]))
 
 

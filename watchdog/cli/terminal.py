@@ -1,15 +1,17 @@
 """What the reading commands print with: a console, tables, and the words for times.
 
 Rules of this file. Colours only in a terminal, and not where NO_COLOR is set (no-color.org); rich sees to both. Texts
-come from other people's programs by way of the daemon, so no control character of theirs gets to the terminal.
+come from other people's programs by way of the daemon, so no control character of theirs gets to the terminal. What is
+read by a program, or kept in a file, has no blanks at the end of a line.
 """
 
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterable
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, TextIO, cast
 
 from watchdog.settings import format_duration
 
@@ -25,7 +27,27 @@ def console() -> Console:
     """As wide as the terminal; 80 columns, or COLUMNS, where there is none."""
     from rich.console import Console
 
-    return Console(highlight=False)
+    return Console(highlight=False, file=None if sys.stdout.isatty() else cast("IO[str]", _Trimmed(sys.stdout)))
+
+
+class _Trimmed:
+    """A stream to which rich writes whole lines; it pads what stands in a table."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self.encoding = stream.encoding
+
+    def write(self, text: str) -> int:
+        """Without blanks before the ends of lines."""
+        return self._stream.write(re.sub(r" +(?=\n)", "", text))
+
+    def flush(self) -> None:
+        """As the stream does."""
+        self._stream.flush()
+
+    def isatty(self) -> bool:
+        """It is made for nothing else."""
+        return False
 
 
 def table(*headings: str, whole: Iterable[str] = ()) -> Table:
@@ -43,7 +65,12 @@ def plain(text: str, style: str = "") -> Text:
     """The text with what is no printable character spelled out."""
     from rich.text import Text
 
-    return Text("".join(each if each.isprintable() else ascii(each)[1:-1] for each in text), style=style)
+    return Text(printable(text), style=style)
+
+
+def printable(text: str) -> str:
+    """The same, as a string."""
+    return "".join(each if each.isprintable() else ascii(each)[1:-1] for each in text)
 
 
 def bullets(lines: Iterable[Text]) -> Table:
