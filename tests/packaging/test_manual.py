@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 
+from tests.docs import tables
 from tests.systemd.machine import REPOSITORY
 from watchdog import cli
 
@@ -69,6 +70,27 @@ def test_a_default_and_a_duty_are_told(pages: Mapping[str, Path]) -> None:
     text = shown(pages["epoll-watchdog.toml.5"])
     assert re.search(r'\n       tripwire\n? .*Default: "250ms"\n', text)
     assert re.search(r"\n       url \(required\)\n", text)
+
+
+TABLES_OF_8 = {"VERDICTS": "verdicts", "HOLDS": "holds", "PASSES": "passes", "PACE": "rounds"}
+
+
+@pytest.mark.parametrize(("heading", "table"), TABLES_OF_8.items())
+def test_the_rows_of_a_table_are_those_of_the_code(pages: Mapping[str, Path], heading: str, table: str) -> None:
+    _, *rows = tables.TABLES[table]()
+    page = pages["epoll-watchdog.8"]
+    written = page.read_text().partition(f"\n.SH\n{heading}\n")[2].partition("\n.SH\n")[0]
+    seen = (
+        shown(page)
+        .partition(f"\n{heading}\n")[2]
+        .partition("\n\n\n")[0]
+        .replace("\N{RIGHT SINGLE QUOTATION MARK}", "'")
+    )
+    section = " ".join(re.split(r"\n[A-Z]{4}", seen)[0].split())
+
+    entries = [" ".join(re.sub(r"[`*]", "", part) for part in row[:2]) for row in rows]
+    assert [entry for entry in entries if entry not in section] == []
+    assert written.count("\n.TP ") == len(rows)
 
 
 def test_no_markup_is_left(pages: Mapping[str, Path]) -> None:
