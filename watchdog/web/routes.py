@@ -1,4 +1,5 @@
-"""What is answered to whom: `/metrics`, `/-/…` as text for machines that look at the status, `/api/v1/…` as JSON.
+"""What is answered to whom: `/metrics`, `/-/…` as text for machines that look at the status, `/api/v1/…` as JSON; the
+status page is in `pages.py`.
 
 Rules of this file: nobody is answered whom the gate does not let in; every GET changes nothing; evidence
 (addresses, commands, what threads do) goes only to whom is known. Times in JSON are RFC 3339 in UTC; whoever asks the
@@ -7,7 +8,6 @@ API for something wrong gets JSON too. Names of paths as Prometheus has them (`/
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import logging
 from collections.abc import Awaitable, Callable
@@ -17,21 +17,20 @@ from typing import Any
 
 from aiohttp import web
 
-from watchdog.web import orders
+from watchdog.web import orders, pages
 from watchdog.web.auth import Gate
+from watchdog.web.keys import KNOWN, VIEW
 from watchdog.web.orders import Operator
+from watchdog.web.paced import joined
 from watchdog.web.view import IncidentView, ServiceView, Unavailable, View
 
 log = logging.getLogger(__name__)
 
-VIEW: web.AppKey[View] = web.AppKey("view")
-KNOWN: web.RequestKey[bool] = web.RequestKey("known")  # whether it is known who asks
-AT_ONCE = 0.002  # s of rendering without letting others run
-FOR_OTHERS = 2.0  # times as long as that is theirs: a probe takes several turns of the loop, and waits in each
 INCIDENTS = 50  # where no limit is given
 MAX_INCIDENTS = 500
 KEPT = ("Allow", "Retry-After", "WWW-Authenticate")  # of an error's headers
 NEEDS = "evidence goes out only over a private Unix socket, or to whom basic_auth_users or a client's certificate names"
+OF_PAGES = ("Cache-Control", "Content-Security-Policy")  # headers that a page and what belongs to it set themselves
 HEADERS = {
     "Server": "epoll-watchdog",
     "Cache-Control": "no-store",
@@ -57,6 +56,7 @@ def application(view: View, gate: Gate, operator: Operator | None = None) -> web
     app[GATE] = Gates(gate)
     app.on_response_prepare.append(_headers)
     orders.add_to(app, operator)
+    pages.add_to(app)
     app.router.add_get("/metrics", _metrics)
     app.router.add_get("/-/healthy", _healthy)
     app.router.add_get("/-/ready", _ready)
@@ -68,7 +68,8 @@ def application(view: View, gate: Gate, operator: Operator | None = None) -> web
 
 
 async def _headers(request: web.Request, response: web.StreamResponse) -> None:
-    response.headers.update(HEADERS)
+    own = {name: response.headers[name] for name in OF_PAGES if name in response.headers}
+    response.headers.update(HEADERS | own)
     response.headers.update(request.app[GATE].now.headers)
 
 
@@ -110,14 +111,7 @@ def _text(status: int, text: str) -> web.Response:
 async def _metrics(request: web.Request) -> web.Response:
     """Rendered a little at a time: with many services, a scrape would else delay their probes."""
     pieces, content_type = request.app[VIEW].metrics(", ".join(request.headers.getall("Accept", [])))
-    content, loop = bytearray(), asyncio.get_running_loop()
-    began = loop.time()
-    for piece in pieces:
-        content += piece
-        if loop.time() - began > AT_ONCE:
-            await asyncio.sleep(FOR_OTHERS * (loop.time() - began))
-            began = loop.time()
-    return web.Response(body=content, headers={"Content-Type": content_type})
+    return web.Response(body=await joined(pieces), headers={"Content-Type": content_type})
 
 
 # --- health -----------------------------------------------------------------------------------------------------------

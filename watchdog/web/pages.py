@@ -1,0 +1,227 @@
+"""The status page: `/`, `/services/NAME`, `/incidents`, `/incidents/ID`. Read-only, and it works without JavaScript.
+
+Rules of this file. Whatever is put out is escaped, and what is no printable character spelled out (`words.shown`). A
+page is rendered in pieces, so that no probe waits for all of it; one page at a time, and what was just rendered is
+given to whoever asks for the same, so many readers cost what one costs. Evidence goes only to whom is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from aiohttp import web
+
+from watchdog.web import assets, events
+from watchdog.web.cards import ALL, ROWS, Card, card, parted, row
+from watchdog.web.keys import KNOWN, VIEW
+from watchdog.web.paced import joined
+from watchdog.web.stories import chapter, line
+from watchdog.web.view import ServiceView, Unavailable, View
+from watchdog.web.words import SYMBOLS, Tone, local, many, printable
+
+POLICY = (
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
+    "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
+)
+FRESH = 1.0  # s for which a rendered page is given out again, where nothing happened meanwhile
+KEPT = 16  # rendered pages
+FEW, PAGE = 20, 50  # incidents on the first page, and on each of the list
+MOST_OPEN = 50
+MOST_PAGES = 100_000
+FOR_OTHERS = 1.0  # times as long as rendering takes is the probes'
+
+Values = Mapping[str, Any]
+Page = Callable[[web.Request], Awaitable[tuple[str, Values]]]
+
+
+@dataclass(slots=True)
+class Rendered:
+    """What was rendered lately, by path, query and whether it is known who asks."""
+
+    pages: dict[tuple[str, bool], tuple[int, float, bytearray]] = field(default_factory=dict)
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+RENDERED: web.AppKey[Rendered] = web.AppKey("rendered")
+
+
+def add_to(app: web.Application) -> None:
+    """Let the application show the pages."""
+    app[RENDERED] = Rendered()
+    app.router.add_get("/", _page(_overview))
+    app.router.add_get("/services/{name}", _page(_service))
+    app.router.add_get("/incidents", _page(_incidents))
+    app.router.add_get("/incidents/{id}", _page(_incident))
+    app.router.add_get("/static/{name}", assets.serve)
+    events.add_to(app)
+
+
+def _page(made: Page) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def answer(request: web.Request) -> web.Response:
+        status = 200
+        try:
+            content = await _rendered(request, made)
+        except web.HTTPNotFound as error:
+            status, content = 404, await _error(request, "Not found", error.text or "")
+        except Unavailable as error:
+            status, content = 503, await _error(request, "Not to be told now", str(error))
+        headers = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
+        response = web.Response(status=status, body=content, content_type="text/html", charset="utf-8", headers=headers)
+        response.enable_compression()  # of what a hundred services fill, a tenth is left; in a thread, where it is much
+        return response
+
+    return answer
+
+
+async def _rendered(request: web.Request, made: Page) -> bytearray:
+    rendered, bell = request.app[RENDERED], request.app[VIEW].bell
+    key = (request.path_qs, request[KNOWN])
+    async with rendered.turn:
+        rung, at, content = rendered.pages.get(key, (-1, 0.0, bytearray()))
+        if rung == bell.rung and time.monotonic() - at < FRESH:
+            return content
+        rung = bell.rung
+        template, values = await made(request)
+        content = await _render(request, template, values)
+        rendered.pages.pop(key, None)
+        rendered.pages[key] = rung, time.monotonic(), content
+        while len(rendered.pages) > KEPT:
+            del rendered.pages[next(iter(rendered.pages))]
+        return content
+
+
+async def _render(request: web.Request, template: str, values: Values) -> bytearray:
+    now = time.time()
+    common = {
+        "now": local(now),
+        "now_iso": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
+        "at": request.path,
+        "here": request.path_qs if request.path_qs.startswith("/") and not request.path_qs.startswith("//") else "/",
+        "known": request[KNOWN],
+        "icon": "good.svg",
+        "live": False,
+    }
+    found = (await assets.environment()).get_template(template)
+    return await joined((piece.encode() for piece in found.generate({**common, **values})), FOR_OTHERS)
+
+
+async def _error(request: web.Request, title: str, text: str) -> bytearray:
+    return await _render(request, "error.html", {"title": title, "text": text})
+
+
+# --- pages ------------------------------------------------------------------------------------------------------------
+
+
+async def _overview(request: web.Request) -> tuple[str, Values]:
+    view, now = request.app[VIEW], time.time()
+    services = view.services()
+    first, others = parted(services)
+    tone, summary = _summary(services)
+    values: dict[str, Any] = {
+        "title": f"{SYMBOLS[tone]} {summary} · epoll-watchdog",
+        "live": True,
+        "icon": f"{'bad' if tone is Tone.BAD else 'good'}.svg",
+        "tone": tone,
+        "symbol": SYMBOLS[tone],
+        "summary": summary,
+        "cards": (card(each, view.past(each.name, ALL), now) for each in first),
+        "others": _rows(view, others, now),
+        "others_heading": ("The others" if first else "Services") if others else "",
+        "fault": "",
+    }
+    try:
+        still_open = await view.incidents(None, MOST_OPEN, only_open=True)
+        newest = await view.incidents(None, FEW + len(still_open))
+    except Unavailable as error:
+        return "overview.html", {**values, "fault": str(error)}
+    values["open"] = [line(each, now) for each in still_open]
+    values["past"] = [line(each, now) for each in newest if each.closed is not None][:FEW]
+    return "overview.html", values
+
+
+def _rows(view: View, services: list[ServiceView], now: float) -> Iterator[Card]:
+    return (row(each, view.past(each.name, ROWS), now) for each in services)
+
+
+def _summary(services: list[ServiceView] | Any) -> tuple[Tone, str]:
+    if not services:
+        return Tone.REST, "No service is guarded"
+    unseen = [each for each in services if each.last_round_at is None]
+    ill = [each for each in services if not each.healthy and each.last_round_at is not None]
+    if ill:
+        names = ", ".join(printable(each.name) for each in ill[:3])
+        more = f" and {len(ill) - 3} more" if len(ill) > 3 else ""
+        return Tone.BAD, f"{len(ill)} of {many(len(services), 'service')} not healthy: {names}{more}"
+    if unseen:
+        return Tone.WAIT, f"{len(unseen)} of {many(len(services), 'service')} not looked at yet"
+    return Tone.GOOD, "The service is healthy" if len(services) == 1 else f"All {len(services)} services are healthy"
+
+
+async def _service(request: web.Request) -> tuple[str, Values]:
+    view, now, name = request.app[VIEW], time.time(), request.match_info["name"]
+    service = next((each for each in view.services() if each.name == name), None)
+    if service is None:
+        raise web.HTTPNotFound(text="No such service is guarded.")
+    made = card(service, view.past(name, ALL), now)
+    values: dict[str, Any] = {
+        "title": f"{made.symbol} {name}: {made.verdict} · epoll-watchdog",
+        "live": True,
+        "icon": f"{'bad' if made.tone is Tone.BAD.value else 'good'}.svg",
+        "service": made,
+        "against": () if service.healthy else service.against,
+        "fault": "",
+        "more": "",
+    }
+    try:
+        found = await view.incidents(name, FEW + 1)
+    except Unavailable as error:
+        return "service.html", {**values, "fault": str(error)}
+    values["lines"] = [line(each, now) for each in found[:FEW]]
+    if len(found) > FEW:
+        values["more"] = f"/incidents?{urlencode({'service': name})}"
+    return "service.html", values
+
+
+async def _incidents(request: web.Request) -> tuple[str, Values]:
+    view, now = request.app[VIEW], time.time()
+    service, number = request.query.get("service"), _number(request.query.get("page", "1"))
+    found = await view.incidents(service, PAGE + 1, skip=(number - 1) * PAGE)
+    heading = f"Incidents of {service}" if service is not None else "Incidents"
+    return "incidents.html", {
+        "title": f"{heading} · epoll-watchdog",
+        "heading": f"{heading}, page {number}" if number > 1 else heading,
+        "whose": service,
+        "lines": [line(each, now) for each in found[:PAGE]],
+        "newer": _turned(service, number - 1) if number > 1 else "",
+        "older": _turned(service, number + 1) if len(found) > PAGE else "",
+    }
+
+
+def _number(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) < 7 and 1 <= int(text) <= MOST_PAGES):
+        raise web.HTTPNotFound(text="There is no such page.")
+    return int(text)
+
+
+def _turned(service: str | None, number: int) -> str:
+    asked = ({"service": service} if service is not None else {}) | ({"page": str(number)} if number > 1 else {})
+    return f"/incidents?{urlencode(asked)}" if asked else "/incidents"
+
+
+async def _incident(request: web.Request) -> tuple[str, Values]:
+    view, now, wanted = request.app[VIEW], time.time(), request.match_info["id"]
+    found = await view.incident(wanted)
+    if found is None:
+        raise web.HTTPNotFound(text="No such incident is kept.")
+    told = chapter(found, now)
+    return "incident.html", {
+        "title": f"{told.line.symbol} {found.service}: {told.line.verdict} · epoll-watchdog",
+        "live": found.closed is None,
+        "chapter": told,
+    }

@@ -1,0 +1,116 @@
+"""A service's last hours as pictures: SVG that is part of the page, and says in words what it shows.
+
+Rules of this file: no style and no script within, for the page's Content-Security-Policy allows none; the style sheet
+knows the parts by their classes. A strip tells kinds by height as well as by colour: what is well is a low line. What
+is alike in a row is one shape, so a healthy service costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+
+from markupsafe import Markup, escape
+
+from watchdog.history import Span, Track
+from watchdog.model import Kind
+from watchdog.web.words import kind_tone, lasting, o_clock, printable
+
+HEIGHT = 100
+STRIP = 20
+HEIGHTS = {"good": 5, "rest": 10, "wait": 13, "bad": 20}  # of a strip's runs, by tone
+LEAST_TOP = 10  # connections that a plot of a queue shows at least room for
+
+
+def strip(name: str, track: Track, span: Span, now: float) -> Markup:
+    """What a probe found over a span, that ends `now` (of the wall clock)."""
+    parts, lasted = [], Counter[str]()
+    first = now - span.seconds
+    for kind, start, count in track.runs():
+        word = str(kind) if kind is not None else "not looked at"
+        lasted[word] += count * span.width
+        if kind is not None:
+            parts.append(_run(kind, start, count, first, span))
+    told = ", ".join(f"{word} {lasting(seconds)}" for word, seconds in _worst_first(lasted))
+    return _svg("strip", span.count, STRIP, f"{name}, last {lasting(span.seconds)}: {told}", parts)
+
+
+def _run(kind: Kind, start: int, count: int, first: float, span: Span) -> str:
+    tone = kind_tone(kind)
+    height = HEIGHTS[tone]
+    shape = f'<rect class="{tone}" x="{start}" y="{STRIP - height}" width="{count}" height="{height}"'
+    if kind is Kind.ALIVE:
+        return f"{shape}/>"
+    begin, end = first + start * span.width, first + (start + count) * span.width
+    return f"{shape}><title>{kind}, {o_clock(begin)} to {o_clock(end)}</title></rect>"
+
+
+def _worst_first(lasted: Counter[str]) -> Iterator[tuple[str, float]]:
+    """What was well and what nobody saw come last."""
+    last = {str(Kind.ALIVE): 1, "not looked at": 2}
+    yield from sorted(lasted.items(), key=lambda item: (last.get(item[0], 0), -item[1]))
+
+
+def latency(name: str, track: Track, span: Span) -> tuple[Markup, str, str]:
+    """How long a probe took, on a logarithmic scale; and what its top and its bottom stand for."""
+    known = [seconds for seconds in track.latencies() if seconds is not None]
+    if not known:
+        return Markup(""), "", ""
+    bottom = math.floor(math.log10(min(known)))
+    top = max(bottom + 1, math.ceil(math.log10(max(known))))
+    heights = [
+        None if seconds is None else round(HEIGHT * (top - math.log10(seconds)) / (top - bottom))
+        for seconds in track.latencies()
+    ]
+    told = f"{name}, longest wait in each {lasting(span.width)} of the last {lasting(span.seconds)}: "
+    told += f"{lasting(min(known))} to {lasting(max(known))}, lately {lasting(known[-1])}"
+    shape = f'<path class="line" d="{_steps(heights)}"/>'
+    return _svg("plot", span.count, HEIGHT, told, [shape]), lasting(10.0**top), lasting(10.0**bottom)
+
+
+def _steps(heights: Sequence[int | None]) -> str:
+    """A path that stays at each height as long as it is the same, and is interrupted where there is none."""
+    parts, place, drawing = [], 0, False
+    for height, run in groupby(heights):
+        count = sum(1 for _ in run)
+        if height is not None:
+            parts.append(f"{'V' if drawing else f'M{place} '}{height}H{place + count}")
+        drawing = height is not None
+        place += count
+    return "".join(parts)
+
+
+def queue(lengths: Sequence[int], limit: int | None, span: Span) -> tuple[Markup, str]:
+    """The longest accept queue over a span, as `Past.queue` has it; and what the top stands for."""
+    longest = max(lengths, default=0) - 1
+    if longest < 0:
+        return Markup(""), ""
+    top = _round_up(max(longest, LEAST_TOP))
+    parts, place = [], 0
+    for length, run in groupby(lengths):
+        count = sum(1 for _ in run)
+        if length > 1:
+            height = max(2, round(HEIGHT * (length - 1) / top))
+            tone = "bad" if limit and length - 1 >= limit else "wait"
+            parts.append(f'<rect class="{tone}" x="{place}" y="{HEIGHT - height}" width="{count}" height="{height}"/>')
+        place += count
+    told = f"accept queue, longest in each {lasting(span.width)} of the last {lasting(span.seconds)}: up to {longest}"
+    told += f" of {limit}" if limit is not None else ""
+    return _svg("plot", span.count, HEIGHT, told, parts), str(top)
+
+
+def _round_up(number: int) -> int:
+    """To 1, 2 or 5 times a power of ten."""
+    power: int = 10 ** (len(str(number)) - 1)
+    return next(power * step for step in (1, 2, 5, 10) if power * step >= number)
+
+
+def _svg(kind: str, width: int, height: int, told: str, parts: Sequence[str]) -> Markup:
+    label = escape(printable(told))
+    # What is within comes from numbers and from words of ours.
+    return Markup(
+        f'<svg class="{kind}" role="img" aria-label="{label}" viewBox="0 0 {width} {height}"'
+        f' preserveAspectRatio="none"><title>{label}</title>{"".join(parts)}</svg>'
+    )
