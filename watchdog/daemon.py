@@ -104,8 +104,11 @@ class Daemon:
         """Guard until told to stop. Raises `CannotListen` and what else keeps it from starting."""
         loop = asyncio.get_running_loop()
         _make(self._config.state_directory)
-        addresses = (*self._config.http.addresses, *_control_socket())
-        self._server = await serve(self._board, addresses, self._config.web, operator=self._orders)
+        http = self._config.http
+        control = http.control or _control_socket()
+        self._server = await serve(
+            self._board, http.addresses, self._config.web, operator=self._orders, control=control
+        )
         ledger = self._config.state_directory / LEDGER
         withheld = secret.variables(self._config)
         self._hands = await (
@@ -355,10 +358,10 @@ class Daemon:
         await asyncio.gather(*closing, return_exceptions=True)
 
 
-def _control_socket() -> list[str]:
-    """The Unix socket for the commands that give orders, where systemd made a directory for it (RuntimeDirectory=)."""
-    directory = os.environ.get("RUNTIME_DIRECTORY", "").partition(":")[0]
-    return [f"unix:{directory}/{CONTROL}"] if directory else []
+def _control_socket() -> str | None:
+    """The socket for orders, where systemd made a directory for it: of RuntimeDirectory= the one of that name."""
+    made = os.environ.get("RUNTIME_DIRECTORY", "").split(":")
+    return next((f"{directory}/{CONTROL}" for directory in made if directory.endswith("/control")), None)
 
 
 def _make(directory: Path) -> None:

@@ -28,12 +28,13 @@ def service(tmp_path: Path) -> Iterator[child.Service]:
 
 def environment(directory: Path) -> Mapping[str, str]:
     """As systemd gives it to the unit."""
-    return {**ENVIRONMENT, "RUNTIME_DIRECTORY": str(directory)}
+    (directory / "control").mkdir(exist_ok=True)
+    return {**ENVIRONMENT, "RUNTIME_DIRECTORY": f"{directory}/another:{directory}/control"}
 
 
 def order(directory: Path, *words: str, code: int = 0) -> str:
     """What `epoll-watchdog` says to an order over the daemon's own socket."""
-    command = [sys.executable, "-P", "-m", "watchdog", *words, "--socket", str(directory / "control.sock")]
+    command = [sys.executable, "-P", "-m", "watchdog", *words, "--socket", str(directory / "control/control.sock")]
     env = {"COLUMNS": "80", "SUDO_USER": "alice", "PATH": os.environ["PATH"]}
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=env)
     assert done.returncode == code, done.stderr

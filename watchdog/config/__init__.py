@@ -60,10 +60,13 @@ class Channel:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Http:
-    """The `[http]` table. Each `listen` is HOST:PORT (port 0 takes a free one), "unix:/PATH" or "systemd"."""
+    """The `[http]` table. Each `listen` is HOST:PORT (port 0 takes a free one), "unix:/PATH" or "systemd"; `control` is
+    the path of the Unix socket for orders (None: where systemd has made a directory for it).
+    """
 
     listen: str | tuple[str, ...] = "127.0.0.1:9797"
     web_config: str | None = None
+    control: str | None = None
 
     @property
     def addresses(self) -> tuple[str, ...]:

@@ -121,6 +121,8 @@ def _http(http: Http, place: Place, secrets: Secrets) -> Web:
     if http.web_config is not None and secrets is not Secrets.SKIP:
         at = place.at("web_config")
         web = web_file.read(Path(http.web_config), at) if rules.path(at, http.web_config) else None
+    if http.control is not None:
+        rules.path(place.at("control"), http.control)
     if not http.addresses:
         place.at("listen").error('is empty; give one address at least, such as "127.0.0.1:9797"')
     for index, address in enumerate(http.addresses):

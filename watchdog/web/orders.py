@@ -1,4 +1,4 @@
-"""Orders over HTTP: POST below `/api/v1/`, over a private Unix socket alone, whose mode says who may give them.
+"""Orders over HTTP: POST below `/api/v1/`, over the control socket alone, whose mode says who may give them.
 
 Who asks is what the kernel says of the peer (SO_PEERCRED, unix(7)). Where the unit has PrivateUsers=, the kernel names
 root and the daemon's own user only; of another member of the socket's group it says that it is somebody. What a client
@@ -72,7 +72,7 @@ def add_to(app: web.Application, operator: Operator | None) -> None:
 
 
 async def _refuse(_request: web.Request) -> web.Response:
-    raise web.HTTPForbidden(text="orders are taken over the daemon's private Unix socket alone")
+    raise web.HTTPForbidden(text="orders are taken over the control socket alone ([http].control)")
 
 
 async def _pause(request: web.Request) -> web.Response:

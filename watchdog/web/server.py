@@ -43,13 +43,17 @@ class Server:
         looks: float = LOOKS,
         header: float = HEADER,
         operator: Operator | None = None,
+        control: str | None = None,
     ) -> None:
         self._listeners = made
         self.addresses = [listener.address for listener in made]  # "host:port" with the real port, or "unix:/path"
         self._settings = settings
         self._looks = looks
         gates = {private: Gate(settings, private) for private in (False, True)}  # listeners share a rate limit
-        self._apps = [application(view, gates[each.private], operator if each.private else None) for each in made]
+        self._apps = [
+            application(view, gates[each.private], operator if control is not None and each.path == control else None)
+            for each in made
+        ]
         self._doors = [Door(each.socket, app, header) for each, app in zip(made, self._apps, strict=True)]
         self._files: Files = ()
         self._turn = asyncio.Lock()  # one change at a time
@@ -149,13 +153,15 @@ async def serve(
     looks: float = LOOKS,
     header: float = HEADER,
     operator: Operator | None = None,
+    control: str | None = None,
 ) -> Server:
     """Serve `view` on each address: "host:port" ("[::1]:9797" for IPv6; port 0: a free one), "unix:/path", "systemd".
-    Over a private Unix socket the `operator` takes orders. Raises `CannotListen`.
+    The `operator` takes orders over the Unix socket at the path `control`, and over no other: behind another may be a
+    proxy. Raises `CannotListen`.
     """
-    addresses = [listen] if isinstance(listen, str) else listen
+    addresses = [*([listen] if isinstance(listen, str) else listen), *([f"unix:{control}"] if control else [])]
     made = await asyncio.to_thread(listeners, addresses)  # a name may take its time
-    server = Server(view, made, settings or Web(), looks, header, operator)
+    server = Server(view, made, settings or Web(), looks, header, operator, control)
     try:
         await server.start()
     except BaseException:
