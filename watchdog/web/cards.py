@@ -107,7 +107,7 @@ def card(service: ServiceView, past: Past, now: float) -> Card:
 
 def row(service: ServiceView, past: Past, now: float) -> Card:
     """The same with less of the past."""
-    return _card(service, [_briefly(name, probe, past, now) for name, probe in service.probes.items()], None, now)
+    return _card(service, [_briefly(name, probe, past) for name, probe in service.probes.items()], None, now)
 
 
 def _card(service: ServiceView, asked: Sequence[Asked], waiting: Waiting | None, now: float) -> Card:
@@ -160,7 +160,7 @@ def _facts(service: ServiceView, now: float) -> Iterator[str]:
 # --- probes and queues ------------------------------------------------------------------------------------------------
 
 
-def _briefly(name: str, probe: ProbeView, past: Past, now: float) -> Asked:
+def _briefly(name: str, probe: ProbeView, past: Past, now: float | None = None) -> Asked:
     tone, symbol, kind = ("rest", UNKNOWN, "not asked yet")
     if probe.kind is not None:
         tone, symbol, kind = kind_tone(probe.kind), kind_symbol(probe.kind), probe.kind
@@ -198,7 +198,7 @@ def _asked(name: str, probe: ProbeView, past: Past, now: float) -> Asked:
     )
 
 
-def _strip(name: str, past: Past, span: Span, now: float) -> Markup | str:
+def _strip(name: str, past: Past, span: Span, now: float | None) -> Markup | str:
     track = past.probes.get(name, {}).get(span)
     return "" if track is None else plots.strip(name, track, span, now)
 

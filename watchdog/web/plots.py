@@ -24,10 +24,10 @@ HEIGHTS = {"good": 5, "rest": 10, "wait": 13, "bad": 20}  # of a strip's runs, b
 LEAST_TOP = 10  # connections that a plot of a queue shows at least room for
 
 
-def strip(name: str, track: Track, span: Span, now: float) -> Markup:
-    """What a probe found over a span, that ends `now` (of the wall clock)."""
+def strip(name: str, track: Track, span: Span, now: float | None = None) -> Markup:
+    """What a probe found over a span. With the time `now` (of the wall clock) at which it ends, it tells when."""
     parts, lasted = [], Counter[str]()
-    first = now - span.seconds
+    first = now - span.seconds if now is not None else None
     for kind, start, count in track.runs():
         word = str(kind) if kind is not None else "not looked at"
         lasted[word] += count * span.width
@@ -37,11 +37,11 @@ def strip(name: str, track: Track, span: Span, now: float) -> Markup:
     return _svg("strip", span.count, STRIP, f"{name}, last {lasting(span.seconds)}: {told}", parts)
 
 
-def _run(kind: Kind, start: int, count: int, first: float, span: Span) -> str:
+def _run(kind: Kind, start: int, count: int, first: float | None, span: Span) -> str:
     tone = kind_tone(kind)
     height = HEIGHTS[tone]
     shape = f'<rect class="{tone}" x="{start}" y="{STRIP - height}" width="{count}" height="{height}"'
-    if kind is Kind.ALIVE:
+    if kind is Kind.ALIVE or first is None:
         return f"{shape}/>"
     begin, end = first + start * span.width, first + (start + count) * span.width
     return f"{shape}><title>{kind}, {o_clock(begin)} to {o_clock(end)}</title></rect>"

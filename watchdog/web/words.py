@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Mapping
 from datetime import datetime
 
 from watchdog.model import Kind, Verdict
@@ -29,7 +30,7 @@ class Tone(enum.StrEnum):
 
 SYMBOLS = {Tone.GOOD: "✓", Tone.BAD: "✕", Tone.WAIT: "…", Tone.REST: "■"}
 STANCES = {Stance.GOOD: Tone.GOOD, Stance.SICK: Tone.BAD, Stance.WAIT: Tone.WAIT, Stance.REST: Tone.REST}
-KINDS = {Kind.ALIVE: Tone.GOOD, Kind.LATE: Tone.WAIT, Kind.ERROR: Tone.REST}  # all others are bad
+KINDS: Mapping[str, Tone] = {Kind.ALIVE: Tone.GOOD, Kind.LATE: Tone.WAIT, Kind.ERROR: Tone.REST}  # all others: bad
 KIND_SYMBOLS = {Tone.REST: "?"}
 UNKNOWN = "?"
 
@@ -54,12 +55,12 @@ def meaning(verdict: str) -> str:
     return VERDICTS[Verdict(verdict)].text if verdict in set(Verdict) else ""
 
 
-def kind_tone(kind: Kind | str) -> Tone:
+def kind_tone(kind: str) -> Tone:
     """Of what a probe found."""
-    return KINDS.get(Kind(kind), Tone.BAD)
+    return KINDS.get(kind, Tone.BAD)
 
 
-def kind_symbol(kind: Kind | str) -> str:
+def kind_symbol(kind: str) -> str:
     """The same as a character."""
     tone = kind_tone(kind)
     return KIND_SYMBOLS.get(tone, SYMBOLS[tone])
