@@ -128,6 +128,7 @@ class Guard:
         self.began = clock.now()
         self._ending = False
         self._unsaved = False  # the last commit failed: the next turn makes it good
+        self._loaded = asyncio.Event()  # the state is the last daemon's, and not the empty one from before
 
     @property
     def roads(self) -> Mapping[str, Road]:
@@ -198,6 +199,7 @@ class Guard:
                 break
             except StoreUnwritable as error:
                 self._around.store_failed(error)
+        self._loaded.set()
         self.next_round = self._clock.now()
         if self.state.pending is not None:
             await self.apply(Resumed((await self._look.round()).epoch))
@@ -276,11 +278,16 @@ class Guard:
                 fault = await self._commit(step, Entry(now, before, pending), case if pending is event else None)
                 pending = await self._act(step.action, fault) if step.action is not None else None
 
+    async def loaded(self) -> None:
+        """Wait until its state is the one that was kept."""
+        await self._loaded.wait()
+
     async def tell(self, told: Told) -> None:
         """An operator's word: it counts at once, whatever is under way. Raises `StoreUnwritable` where it could not be
         written; it counts all the same, and the next turn writes it.
 
-        The state, the step and the place in the store's queue are taken without an await in between.
+        Not before `loaded`: it would overwrite the state that the last daemon left. The state, the step and the place
+        in the store's queue are taken without an await in between.
         """
         now = self._clock.now()
         step = ladder.step(self.service.policy, self.state, told, now)

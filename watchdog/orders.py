@@ -7,6 +7,7 @@ state can't be written the order is in force all the same, and whoever gave it i
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping, Sequence
 
 from watchdog.clock import Clock
@@ -15,6 +16,8 @@ from watchdog.model import Order, Told
 from watchdog.store import StoreUnwritable
 from watchdog.web.orders import NotFound, Obeyed
 
+AT_ONCE = 16
+LOADED_WITHIN = 10.0  # s that a guard which starts may take to read its state
 SHORTEST_ID = 4  # characters of an incident's id that may stand for it
 
 
@@ -30,17 +33,11 @@ class Orders:
         until = None if seconds is None else self._clock.now() + seconds
         wall = None if seconds is None else self._clock.wall() + seconds
         told = Told(Order.PAUSE, by, reason, until)
-        return [await self._tell(guard, told, "paused", wall) for guard in self._named(services)]
+        return await self._tell_all(self._named(services), told, "paused", wall)
 
     async def resume(self, services: Sequence[str] | None, by: str) -> list[Obeyed]:
         """Let these services, or all, be healed again."""
-        told = Told(Order.RESUME, by)
-        return [
-            await self._tell(guard, told, "resumed")
-            if guard.state.pause is not None
-            else Obeyed(guard.service.name, changed=False, text="was not paused")
-            for guard in self._named(services)
-        ]
+        return await self._tell_all(self._named(services), Told(Order.RESUME, by), "resumed")
 
     async def acknowledge(self, incident: str, by: str) -> Obeyed:
         """Let no reminder of this incident come any more. Raises `NotFound`."""
@@ -77,10 +74,27 @@ class Orders:
             raise NotFound(f"several incidents begin with {incident!r}; give more of the id")
         raise NotFound(f"no open incident begins with {incident!r}; epoll-watchdog status tells those that are open")
 
+    async def _tell_all(
+        self, guards: Sequence[Guard], told: Told, text: str, until: float | None = None
+    ) -> list[Obeyed]:
+        """A few at a time: of more the last would wait longer for the disk than a commit may."""
+        obeyed: list[Obeyed] = []
+        for start in range(0, len(guards), AT_ONCE):
+            few = guards[start : start + AT_ONCE]
+            obeyed += await asyncio.gather(*(self._tell(guard, told, text, until) for guard in few))
+        return obeyed
+
     async def _tell(self, guard: Guard, told: Told, text: str, until: float | None = None) -> Obeyed:
-        unsaved = ""
+        name, unsaved = guard.service.name, ""
+        try:
+            async with asyncio.timeout(LOADED_WITHIN):
+                await guard.loaded()
+        except TimeoutError:
+            return Obeyed(name, changed=False, text=f"not {text}", unsaved="its state could not be read yet: try again")
+        if told.order is Order.RESUME and guard.state.pause is None:
+            return Obeyed(name, changed=False, text="was not paused")
         try:
             await guard.tell(told)
         except StoreUnwritable as error:
-            unsaved = str(error)
-        return Obeyed(guard.service.name, changed=True, text=text, until=until, unsaved=unsaved)
+            unsaved = f"in force, but not kept over a restart yet: {error}"
+        return Obeyed(name, changed=True, text=text, until=until, unsaved=unsaved)

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import click
 
 TIMEOUT = 5.0  # s
+ORDER_TIMEOUT = 30.0  # s: a thousand services write their state one after the other
 UNREACHABLE = 3  # exit code
 
 
@@ -107,7 +108,7 @@ class _Local(http.client.HTTPConnection):
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(TIMEOUT)
+        self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
 
 
@@ -118,6 +119,8 @@ def ask(
     with one line, no password.
     """
     connection, base = _connection(url, ca_file)
+    if order is not None:
+        connection.timeout = ORDER_TIMEOUT
     headers = {"Content-Type": "application/json"} if order is not None else {}
     if user is not None:
         headers["Authorization"] = "Basic " + base64.b64encode(f"{user}:{password or ''}".encode()).decode()

@@ -71,7 +71,7 @@ def _give(socket: Path, as_json: bool, path: str, said: Mapping[str, Any]) -> No
         click.echo(json.dumps(answer, indent=2))
     else:
         _tell(answer)
-    sys.exit(0)
+    sys.exit(NOT_DONE if any(each["unsaved"] and not each["changed"] for each in answer["services"]) else 0)
 
 
 def _asker() -> str:
@@ -89,7 +89,7 @@ def _tell(answer: Mapping[str, Any]) -> None:
     for each in answer["services"]:
         screen.print(plain(f"{each['service']}: {each['text']}{_until(each)}"))
         if each["unsaved"]:
-            screen.print(plain(f"  in force, but not kept over a restart: {each['unsaved']}", "yellow"))
+            screen.print(plain(f"  {each['unsaved']}", "yellow"))
     if not answer["services"]:
         screen.print(plain("No service is guarded."))
 

@@ -36,7 +36,7 @@ class NotFound(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Obeyed:
-    """What came of an order, for one service. `until` is of the wall clock; `unsaved`: why it was not written."""
+    """What came of an order, for one service. `until` is of the wall clock; `unsaved`: what is amiss with keeping it."""
 
     service: str
     changed: bool
