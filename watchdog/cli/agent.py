@@ -58,7 +58,7 @@ async def witness() -> Witness:
     try:
         reveal(community)
     except SecretUnreadable:
-        return await _without(f"its community can't be read here: {CREDENTIALS / CREDENTIAL} (of root, mode 0600)")
+        return await _without(f"its community is not in {CREDENTIALS / CREDENTIAL} (of root, mode 0600)")
     keys = {"address": ADDRESS, "oid": f"{STATUS}.1", "expect": RUNS, "community": community, "retries": 1}
     seen = await ask("snmp", keys)
     if seen.kind is Kind.ALIVE:

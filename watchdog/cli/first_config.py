@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from watchdog.cli.agent import Agent, Witness, witness_keys
+from watchdog.cli.agent import ADDRESS, Agent, Witness, witness_keys
 from watchdog.cli.proposed import SAME_PORT, Proposal
 from watchdog.cli.survey import Survey
 from watchdog.cli.tried import Ready, Tried
@@ -61,15 +61,16 @@ def text(first: First) -> str:
 
 
 def _no_witness(witness: Witness) -> str:
-    told = (
-        f"No witness yet: {witness.reason}."
-        if witness.agent is Agent.NONE
-        else (f"No witness yet: an SNMP agent answers at 127.0.0.1:161, but {witness.reason}.")
-    )
     return (
-        f"{told} Without one, and without a proof, a service that is dark is called hung, whatever is wrong with it. "
-        "What snmpd needs is in docs/guarding.md, The witnesses; then take the # off below, or run init again."
+        f"{lack(witness)}. Without one, and without a proof, a service that is dark is called hung, whatever is wrong with "
+        "it. What snmpd needs is in docs/guarding.md, The witnesses; then take the # off below, or run init again."
     )
+
+
+def lack(witness: Witness) -> str:
+    """Why there is no witness yet."""
+    there = f"an SNMP agent answers at {ADDRESS}, but " if witness.agent is Agent.THERE else ""
+    return f"No witness yet: {there}{witness.reason}"
 
 
 def _service(ready: Ready, witness: Witness) -> Iterator[str]:

@@ -186,16 +186,15 @@ def _nothing(first: First) -> str:
 
 
 def _told(first: First, output: Path) -> str:
-    from watchdog.cli.first_config import named
+    from watchdog.cli.agent import Agent
+    from watchdog.cli.first_config import lack, named
 
     lines = [f"{output}: {len(first.services)} service{'s' if len(first.services) > 1 else ''}, in mode observe"]
     for each in first.services:
         probes = [f"{name} {tried.seen.kind}" for name, tried in named(each.probes)]
         lines.append(f"  {each.proposal.name}: {', '.join(probes)}")
-    from watchdog.cli.agent import Agent
-
     if first.witness.agent is not Agent.TELLS:
-        lines.append("No witness yet, and the file tells why.")
+        lines.append(f"{lack(first.witness)}.")
     if count := len(first.survey.unowned):
         lines.append(f"{count} sockets are of processes that only root may look at.")
     lines.append("Next: epoll-watchdog check, then systemctl restart epoll-watchdog")
