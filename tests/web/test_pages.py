@@ -206,7 +206,7 @@ async def test_an_incident_is_a_story() -> None:
     assert "Ended healed by nudge after 163ms" in text
     assert "Why this verdict thread 4711 (loop) waits on epoll 7 https: silent, no answer snmp: alive, 42" in text
     assert "What spoke against others overloaded: no late answer" in text
-    assert "+0.10s … nudge nudge done: 1 thread nudged, longest stop 0.78 ms" in text
+    assert "+0.10s → nudge nudge done: 1 thread nudged, longest stop 0.78 ms" in text
     assert "+2.50s ✓ over healed by nudge after 163ms" in text
 
 

@@ -83,11 +83,13 @@ def _steps(heights: Sequence[int | None]) -> str:
 
 
 def queue(lengths: Sequence[int], limit: int | None, span: Span) -> tuple[Markup, str]:
-    """The longest accept queue over a span, as `Past.queue` has it; and what the top stands for."""
+    """The longest accept queue over a span, as `Past.queue` has it; and what the top stands for: the
+    limit, where it is not far.
+    """
     longest = max(lengths, default=0) - 1
     if longest < 0:
         return Markup(""), ""
-    top = _round_up(max(longest, LEAST_TOP))
+    top = limit if limit is not None and longest <= limit < 4 * longest else _round_up(max(longest, LEAST_TOP))
     parts, place = [], 0
     for length, run in groupby(lengths):
         count = sum(1 for _ in run)

@@ -15,6 +15,7 @@ from watchdog.web.view import IncidentView, TimelineView
 from watchdog.web.words import SHORT_ID, SYMBOLS, Tone, lasting, local, meaning, o_clock, offset, printable
 
 REMEDIES = {"nudged": "nudge", "restarted": "restart", "captured": "capture"}
+ACTS, ACT = ("acting", *REMEDIES), "→"
 TONES = {"critical": Tone.BAD, "warning": Tone.BAD, "info": Tone.WAIT}
 WORDS = {
     "opened": "opened",
@@ -151,7 +152,7 @@ def _timeline(incident: IncidentView) -> Iterator[Fact]:
             at=o_clock(record.at),
             word=WORDS.get(record.kind, record.kind),
             tone=tone,
-            symbol=SYMBOLS[tone] if tone is not Tone.REST else "·",
+            symbol=ACT if record.kind in ACTS else SYMBOLS[tone] if tone is not Tone.REST else "·",
             text=record.text,
             more=list(_more(record.detail, with_reasons=reasons != told)),
         )
