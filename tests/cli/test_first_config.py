@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from watchdog.cli.agent import Agent, Witness
@@ -70,6 +70,7 @@ def read_back(text: str) -> dict[str, Any]:
     return tomllib.loads(text)
 
 
+@settings(deadline=None)
 @given(surveys, witnesses, st.data())
 def test_whatever_is_found_makes_a_sound_configuration_that_means_it(
     found: Survey, said: Witness, data: st.DataObject

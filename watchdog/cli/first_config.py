@@ -62,8 +62,8 @@ def text(first: First) -> str:
 
 def _no_witness(witness: Witness) -> str:
     return (
-        f"{lack(witness)}. Without one, and without a proof, a service that is dark is called hung, whatever is wrong with "
-        "it. What snmpd needs is in docs/guarding.md, The witnesses; then take the # off below, or run init again."
+        f"{lack(witness)}. Without one, and without a proof, a service that is dark is called hung, whatever is wrong "
+        "with it. What snmpd needs is in docs/guarding.md, The witnesses; then take the # off below, or run init again."
     )
 
 

@@ -59,10 +59,11 @@ def tripwire(place: Place, seconds: float) -> None:
 
 def unit(place: Place, text: str) -> bool:
     """Whether it is a unit's full name."""
-    if re.fullmatch(UNIT, text) and len(text) <= 255 and "@." not in text:
+    template = re.fullmatch(UNIT, text) and text.rpartition(".")[0].endswith("@")  # "a@..service" is an instance
+    if re.fullmatch(UNIT, text) and len(text) <= 255 and not template:
         return True
-    if "@." in text:
-        place.error(f"{quoted(text)} is a template; name an instance, such as {quoted(text.replace('@.', '@1.'))}")
+    if template:
+        place.error(f"{quoted(text)} is a template; name an instance, such as {quoted('@1.'.join(text.rsplit('@.', 1)))}")
     elif re.fullmatch(UNIT, f"{text}.service"):
         place.error(f"{quoted(text)} is no unit name; did you mean {quoted(text + '.service')}?")
     else:
