@@ -63,7 +63,8 @@ def unit(place: Place, text: str) -> bool:
     if re.fullmatch(UNIT, text) and len(text) <= 255 and not template:
         return True
     if template:
-        place.error(f"{quoted(text)} is a template; name an instance, such as {quoted('@1.'.join(text.rsplit('@.', 1)))}")
+        instance = "@1.".join(text.rsplit("@.", 1))
+        place.error(f"{quoted(text)} is a template; name an instance, such as {quoted(instance)}")
     elif re.fullmatch(UNIT, f"{text}.service"):
         place.error(f"{quoted(text)} is no unit name; did you mean {quoted(text + '.service')}?")
     else:
