@@ -53,7 +53,7 @@ async function update() {
     icon.href = page.querySelector("link[rel=icon]").getAttribute("href");
     updated = Date.now();
     say("Live.", false);
-    if (!page.body.dataset.live) close(); // an incident that is over changes no more
+    if (!page.body.dataset.live) rest();
   } catch {
     say("Not connected: what you see is old.", true);
   } finally {
@@ -70,8 +70,15 @@ function close() {
   stream = null;
 }
 
+// An incident that is over changes no more.
+function rest() {
+  close();
+  delete document.body.dataset.live;
+  say("", false);
+}
+
 function open() {
-  if (stream || document.hidden) return;
+  if (stream || document.hidden || !document.body.dataset.live) return;
   stream = new EventSource(document.body.dataset.live);
   stream.addEventListener("changed", update);
   stream.addEventListener("open", update);
@@ -88,7 +95,7 @@ if (document.body.dataset.live) {
   addEventListener("pagehide", close);
   addEventListener("pageshow", open);
   setInterval(() => {
-    if (document.hidden) return;
+    if (document.hidden || !document.body.dataset.live) return;
     if (!stream) {
       update();
       open();
