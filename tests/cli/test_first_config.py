@@ -179,5 +179,5 @@ def test_what_is_left_out_is_told_with_the_reason() -> None:
     told = made(REDIS, bus)
 
     assert "# dbus.service: the host or the watchdog itself stands on it: it is never touched" in told
-    assert "# cron.service: listens nowhere" in told
+    assert "# cron.service: no listening socket was seen" in told
     assert "root may see it: 127.0.0.1:1" in told

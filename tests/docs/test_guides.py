@@ -57,7 +57,7 @@ def test_there_is_a_configuration_for_each_kind_of_service() -> None:
     assert len(BLOCK.findall(text)) == 6
 
 
-@pytest.mark.parametrize("guide", GUIDES, ids=NAMES)
+@pytest.mark.parametrize("guide", [*GUIDES, README], ids=[*NAMES, "README"])
 def test_a_link_leads_to_a_page_and_a_heading_of_it(guide: Path) -> None:
     inner = [found for found in LINK.findall(guide.read_text()) if not found[0].startswith("http")]
     pages = [((guide.parent / page).resolve() if page else guide, anchor) for page, anchor in inner]

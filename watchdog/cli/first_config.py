@@ -132,7 +132,7 @@ def _left_out(first: First) -> Iterator[str]:
     for reason, units in first.left_out.items():
         yield f"{', '.join(units)}: {reason}"
     if first.survey.silent:
-        yield f"{', '.join(first.survey.silent)}: listens nowhere"
+        yield f"{', '.join(first.survey.silent)}: no listening socket was seen"
     if first.survey.unowned:
         yield f"Whose these are could not be seen; root may see it: {', '.join(first.survey.unowned)}"
     for lack in first.survey.lacks:
