@@ -5,7 +5,8 @@ count or print what it does not understand; of the others only a connection is m
 a talk sends changes nothing in the server, needs no password, and is answered by the loop that serves the clients.
 
 Sources: RESP (redis.io/docs/reference/protocol-spec), RFC 9110, PostgreSQL's protocol 3.0 (StartupMessage), memcached's
-protocol.txt, RFC 5321, RFC 4253, RFC 959, RFC 1939, RFC 9051; MySQL's protocol (Protocol::Handshake).
+protocol.txt, RFC 5321, RFC 4253, RFC 959, RFC 1939, RFC 9051; MySQL's protocol (Protocol::Handshake); the FastCGI
+specification, 4.1. Tried on Debian 12's nginx, redis, memcached, PostgreSQL, MariaDB and php-fpm.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ REDIS = re.compile(r"(redis|valkey|keydb)-server|redis-check-rdb|redis-sentinel"
 MEMCACHED = re.compile(r"memcached")
 POSTGRESQL = re.compile(r"postgres|postmaster")
 MYSQL = re.compile(r"mysqld|mariadbd")
+FASTCGI = re.compile(r"php-fpm[0-9.]*")
 WEB = re.compile(r"nginx|apache2|httpd|haproxy|caddy|lighttpd|traefik|varnishd|envoy|hitch|h2o|grafana(-server)?")
 MONITORS = re.compile(r"prometheus(-[a-z-]+)?|alertmanager|[a-z]+_exporter")
 HTTP_PORTS, HTTPS_PORTS = (80, 8080), (443, 8443)
@@ -32,6 +34,7 @@ HTTP_PORTS, HTTPS_PORTS = (80, 8080), (443, 8443)
 GREETINGS = {21: "^220", 22: "^SSH-", 25: "^220", 587: "^220", 110: r"^\+OK", 143: r"^\* OK"}
 OTHERS = {465, 993, 995, 3306, 5432, 6379, 11211, *GREETINGS}  # ports at which a web server passes on what is no HTTP
 
+GET_VALUES, VALUES = "\x01\x09\0\0\0\0\0\0", r"\x01\x0a"  # FastCGI's FCGI_GET_VALUES, and its result
 STARTUP = "\0\0\0\x1d\0\x03\0\0user\0epoll-watchdog\0\0"
 
 
@@ -70,8 +73,11 @@ def _known(listener: Listener) -> Iterator[Talk]:
             why = "a StartupMessage for a user who need not exist: the server asks for a password, and logs nothing"
             yield _exchange(listener, why, send=STARTUP, expect="^R")
     elif _is(listener, MYSQL):
-        why = "the server speaks first; MariaDB logs it as an aborted connection where log_warnings is above 1"
+        why = "the server speaks first. MariaDB logs it as an aborted connection, unless log_warnings is at most 1"
         yield _exchange(listener, why, expect=r"[0-9]+\.[0-9]+")
+    elif _is(listener, FASTCGI):
+        why = "FastCGI's question for its limits: a worker answers, no script runs, and nothing is logged"
+        yield _exchange(listener, why, send=GET_VALUES, expect=VALUES)
     elif port in GREETINGS and not _is(listener, WEB):
         yield _exchange(listener, "the server speaks first", expect=GREETINGS[port])
     elif port in HTTPS_PORTS:
