@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,6 +118,20 @@ def test_in_a_terminal_it_goes_on_until_ctrl_c(temporary: Path) -> None:
     assert "Traceback" not in shown
     assert list(temporary.iterdir()) == []
     assert processes_of(temporary) == []
+
+
+def test_the_page_that_it_names_tells_the_story(temporary: Path) -> None:
+    argv = [*DEMO, "--pause", "0.5"]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, text=True, env=environment(temporary)) as process:
+        assert process.stdout is not None
+        url = next(line for line in process.stdout if "in a browser" in line).split()[-1]
+        next(line for line in process.stdout if "the daemon closed incident" in line)
+        with urllib.request.urlopen(url, timeout=5) as answer:
+            page = answer.read().decode()
+        process.terminate()
+        process.stdout.read()
+    assert "epoll_stall (confirmed)" in page
+    assert re.search(r'<a href="/incidents/[0-9a-f-]+">', page)
 
 
 def test_no_color_is_obeyed_in_a_terminal(temporary: Path) -> None:

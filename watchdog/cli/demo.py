@@ -14,7 +14,8 @@ def command(once: bool, pause: float, no_color: bool) -> None:
 
     Starts a small service, guards it with the real daemon, and makes its event loop lose a wake-up every few seconds:
     its sockets go dark while SNMP goes on answering. The daemon finds it, nudges it by ptrace, and sees it answer
-    again. Nothing outside a temporary directory and 127.0.0.1 is touched. Ctrl-C ends it.
+    again. It prints the address of the daemon's status page, where a browser shows the same. Nothing outside a
+    temporary directory and 127.0.0.1 is touched. Ctrl-C ends it.
     """
     from watchdog.demo.run import run
 

@@ -166,6 +166,7 @@ def _header(service: child.Service, daemon: child.Daemon) -> str:
         f"  tcp and http {at.tcp}, snmp {at.snmp}\n"
         f"  unix {at.unix}\n"
         f"The daemon that guards it: PID {daemon.process.pid}\n"
+        f"  in a browser http://{daemon.address}/\n"
         f"  metrics http://{daemon.address}/metrics\n"
     )
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 WIDTH = 80
-AROUND = 19  # rows of the live screen that are no story
+AROUND = 20  # rows of the live screen that are no story
 LEAST = 4  # rows of story, however low the terminal is
 STYLES = {Tone.PLAIN: "", Tone.BAD: "red", Tone.ACT: "yellow", Tone.GOOD: "green"}
 KIND_STYLES = {"alive": "green", "late": "yellow", "error": "magenta"}
