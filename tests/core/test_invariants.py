@@ -123,6 +123,9 @@ class Life:
                 self.paused_until = None
             case Resumed():
                 self.unbroken_since = None
+                pending = self.state.pending
+                if pending is not None and pending.rung is Rung.RESTART and event.epoch not in (None, pending.epoch):
+                    self.may_answer = True  # found done
 
     def _told(self, records: tuple[Record, ...]) -> None:
         for record in records:
