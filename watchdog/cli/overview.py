@@ -22,7 +22,7 @@ def board(seen: Seen) -> RenderableType:
     from rich.console import Group
 
     if not seen.services:
-        return plain("No service is guarded; /etc/epoll-watchdog/config.toml names those that are.")
+        return plain("No service is guarded; epoll-watchdog init proposes those that listen here.")
     unknown = {"QUEUE"} if not seen.queues else set()
     if not any(service["last_round_at"] for service in seen.services):
         unknown.add("ASKED")

@@ -69,7 +69,7 @@ def check_tables(path: Path, secrets: Secrets) -> tuple[Config, Tables]:
     windows = _windows(tables.entries, found, services)
     general, web = _general(tables.entries, found, secrets)
     if not services and not found.errors:
-        Place(found, path).warn("no service is named, so nothing is guarded; add a [service.NAME] table")
+        Place(found, path).warn("no service is named, so nothing is guarded; epoll-watchdog init proposes some")
     if found.errors:
         raise ConfigInvalid(tuple(sorted(found.errors, key=lambda error: (str(error.file), error.path))))
     config = Config(
