@@ -1,5 +1,5 @@
 # Each target does its own set-up. `make demo` shows the main job; `make test` runs everything that CI runs.
-.PHONY: demo test outbox lookalikes false-proofs lab drills lint bench install deb lock clean
+.PHONY: demo test outbox lookalikes false-proofs lab drills lint bench install deb screenshots lock clean
 .DEFAULT_GOAL := demo
 
 demo:
@@ -68,6 +68,11 @@ install:
 deb:
 	@packaging/setup deb
 	@packaging/deb $(ARGS)
+
+# The pictures of the status page in docs/img.
+screenshots:
+	@packaging/setup test
+	.venv/bin/python -m tests.page.screenshots
 
 # The lock files, made anew from the ranges in pyproject.toml.
 lock:

@@ -16,6 +16,7 @@ from watchdog.cli.check_config import command
 DOCS = MANUAL.parent
 README = DOCS.parent / "README.md"
 NAMES = ("quick-start", "how-it-decides", "guarding", "rolling-out", "security", "troubleshooting", "upgrade")
+NAMES += ("status-page",)
 GUIDES = tuple(DOCS / f"{name}.md" for name in NAMES)
 BLOCK = re.compile(r"(?ms)^```toml\n(.*?)^```$")
 LINK = re.compile(r"\[[^]]*\]\(([^)#]*)(?:#([^)]*))?\)")

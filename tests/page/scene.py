@@ -13,6 +13,7 @@ from watchdog.model import Kind, Observation
 from watchdog.reading import Family, Queue, Queues
 from watchdog.web.view import IncidentView, ProbeView, ServiceView, TimelineView
 
+OPEN = "5c1f7a20-0d5e-4b0a-9f65-3a3f8f0f2b11"  # the id of the open incident
 BEGAN = 3.5 * 3600  # s ago: the daemon's start
 OUTAGES = (9000.0, 5200.0)  # s ago
 DARK = 240.0  # s that each lasted
@@ -107,7 +108,7 @@ def remember(daemon: Daemon, service: ServiceView, outages: Sequence[float] = ()
             for name, view in service.probes.items()
         }
         daemon.history.looked(service.name, at, found, width)
-        waiting = min(110, int(ago % 300)) if is_dark else chance.choice((0, 0, 0, 0, 0, 1))
+        waiting = 110 if is_dark else chance.choice((0, 0, 0, 0, 0, 1))
         queues = (Queue(1, Family.TCP, "0.0.0.0:443", waiting, 128),)
         daemon.history.queued(service.name, at, Queues(at, queues))
 
@@ -121,7 +122,7 @@ def _observed(chance: random.Random, silent: bool, slow: float) -> Observation:
 def three() -> Daemon:
     """One of three is dark."""
     now = time.time()
-    ravendb, nginx = dark("5c1f7a20-0d5e-4b0a-9f65-3a3f8f0f2b11"), healthy("nginx", "https", "unix")
+    ravendb, nginx = dark(OPEN), healthy("nginx", "https", "unix")
     redis = replace(
         healthy("redis", "tcp", "unix"),
         paused=True,
@@ -129,7 +130,7 @@ def three() -> Daemon:
         pause_reason="moving disks",
         pause_until=now + 1800,
     )
-    stored = [incident(str(ravendb.incident), now - 3, lasted=None)]
+    stored = [incident(OPEN, now - 3, lasted=None)]
     stored += [incident(f"{number:x}e4b{number}d02-77aa", now - ago) for number, ago in enumerate(OUTAGES, start=7)]
     daemon = Daemon(guarded=(ravendb, nginx, redis), stored=stored)
     remember(daemon, ravendb, (*OUTAGES, 25.0))
@@ -142,12 +143,13 @@ def hundred() -> Daemon:
     """One of a hundred is dark; a thousand incidents are kept."""
     now = time.time()
     services = [healthy(f"shop-{number:02}.example", "https", "tcp", "unix") for number in range(99)]
-    ravendb = dark("5c1f7a20-0d5e-4b0a-9f65-3a3f8f0f2b11")
-    stored = [incident(str(ravendb.incident), now - 3, lasted=None)]
+    ravendb = dark(OPEN)
+    stored = [incident(OPEN, now - 3, lasted=None)]
     stored += [
         incident(f"{number:08x}-77aa", now - 600 * number, f"shop-{number % 99:02}") for number in range(1, 1000)
     ]
     daemon = Daemon(guarded=(*services, ravendb), stored=stored)
     for number, service in enumerate(daemon.guarded):
-        remember(daemon, service, (OUTAGES[number % 2],) if number % 5 == 0 else (), width=60)
+        outages = (25.0,) if service is ravendb else (OUTAGES[number % 2],) if number % 5 == 0 else ()
+        remember(daemon, service, outages, width=60 if service is not ravendb else MINUTES.width)
     return daemon

@@ -9,11 +9,10 @@ from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, expect
 
 from tests.page.browser import DESK, PHONE, Scheme, Seen, shown
-from tests.page.scene import dark, healthy, hundred, three
+from tests.page.scene import OPEN, dark, healthy, hundred, three
 from tests.web.test_pages import EVIL
 from tests.web.test_web import Daemon
 
-OPEN = "5c1f7a20-0d5e-4b0a-9f65-3a3f8f0f2b11"
 PAGES = ("/", "/services/ravendb", "/incidents", f"/incidents/{OPEN}", "/incidents/7e4b7d02-77aa", "/incidents/none")
 LONG = "a-service-with-a-name-that-is-as-long-as-any-administrator-would-ever-give-to-one.example"
 

@@ -6,7 +6,7 @@ Rule of this file: what a record says stands as it says it, and nothing is concl
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,7 +106,7 @@ def chapter(incident: IncidentView, now: float) -> Chapter:
         facts=list(_facts(incident, now)),
         reasons=detail.get("reasons", ()),
         against=detail.get("against", ()),
-        timeline=list(_timeline(incident)),
+        timeline=list(_timeline(incident, _reasons(detail))),
     )
 
 
@@ -142,10 +142,16 @@ def _first_bad(incident: IncidentView) -> str:
     return f", {lasting(round(incident.opened - since, 2))} after the first bad round"
 
 
-def _timeline(incident: IncidentView) -> Iterator[Fact]:
+def _reasons(detail: Mapping[str, Any]) -> tuple[object, ...]:
+    """What speaks for a verdict, and against others."""
+    return tuple(detail.get("reasons", ())), tuple(detail.get("against", ()))
+
+
+def _timeline(incident: IncidentView, on_top: tuple[object, ...]) -> Iterator[Fact]:
+    """Reasons stand once, until others come; those of the newest verdict stand above the timeline."""
     told: tuple[object, ...] = ()
     for record in incident.timeline:
-        reasons = (tuple(record.detail.get("reasons", ())), tuple(record.detail.get("against", ())))
+        reasons = _reasons(record.detail)
         tone = Tone.GOOD if record.kind in ("resolved", "answered") else TONES.get(record.severity or "", Tone.REST)
         yield Fact(
             offset=offset(record.at - incident.opened),
@@ -154,13 +160,13 @@ def _timeline(incident: IncidentView) -> Iterator[Fact]:
             tone=tone,
             symbol=ACT if record.kind in ACTS else SYMBOLS[tone] if tone is not Tone.REST else "·",
             text=record.text,
-            more=list(_more(record.detail, with_reasons=reasons != told)),
+            more=list(_more(record.detail, with_reasons=reasons not in (told, on_top))),
         )
         told = reasons if any(reasons) else told
 
 
-def _more(detail: Any, with_reasons: bool) -> Iterator[str]:
-    """What of a record's detail its text does not tell. Reasons stand once, until others come."""
+def _more(detail: Mapping[str, Any], with_reasons: bool) -> Iterator[str]:
+    """What of a record's detail its text does not tell."""
     if with_reasons:
         yield from detail.get("reasons", ())
         yield from (f"not {against}" for against in detail.get("against", ()))
