@@ -96,7 +96,7 @@ def test_what_others_read_is_in_it(tree: Path) -> None:
         ours = {path.name for path in (REPOSITORY / "packaging" / source).rglob("*") if path.is_file()}
         assert {path.name for path in (tree / "usr/share/epoll-watchdog" / source).rglob("*")} >= ours
     assert (tree / "usr/lib/systemd/catalog/epoll-watchdog.catalog").is_file()
-    assert {path.name for path in (tree / "usr/share/doc/epoll-watchdog/docs").iterdir()} == {
+    assert {path.name for path in (tree / "usr/share/doc/epoll-watchdog/docs").glob("*.md")} == {
         path.name for path in (REPOSITORY / "docs").glob("*.md")
     }
 
