@@ -15,8 +15,10 @@ from watchdog.cli.check_config import command
 
 DOCS = MANUAL.parent
 README = DOCS.parent / "README.md"
-NAMES = ("quick-start", "how-it-decides", "guarding", "rolling-out", "security", "troubleshooting", "upgrade")
-NAMES += ("status-page",)
+NAMES = (
+    *("quick-start", "how-it-decides", "guarding", "rolling-out", "security"),
+    *("status-page", "troubleshooting", "upgrade"),
+)
 GUIDES = tuple(DOCS / f"{name}.md" for name in NAMES)
 BLOCK = re.compile(r"(?ms)^```toml\n(.*?)^```$")
 LINK = re.compile(r"\[[^]]*\]\(([^)#]*)(?:#([^)]*))?\)")

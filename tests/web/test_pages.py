@@ -184,6 +184,16 @@ async def test_the_last_hours_are_drawn_and_told_in_words() -> None:
     assert re.search(r"silent, \d\d:\d\d:\d\d to \d\d:\d\d:\d\d", page.text)
 
 
+async def test_soon_after_the_start_the_plots_show_minutes() -> None:
+    daemon = Daemon()
+    for ago in range(300, -1, -5):
+        daemon.history.looked("ravendb", NOW - ago, {"https": Observation(Kind.ALIVE, 0.002, "")}, 5.0)
+    assert "Longest wait, 5 minutes" in await text_of(daemon, "/")
+    daemon.history.looked("ravendb", NOW + 900, {"https": Observation(Kind.ALIVE, 0.002, "")}, 5.0)
+    daemon.past = lambda service, spans: daemon.history.of(service, NOW + 900, spans)  # type: ignore[method-assign]
+    assert "Longest wait, 6 hours" in await text_of(daemon, "/")
+
+
 async def test_a_strip_is_as_wide_as_what_was_seen() -> None:
     daemon = Daemon()
     daemon.history.looked("ravendb", NOW - 600, {"https": Observation(Kind.ALIVE, 0.002, "")}, 0.0)

@@ -7,7 +7,7 @@ a service. Where all fit, all have cards.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import quote
 
 from markupsafe import Markup
@@ -33,6 +33,7 @@ from watchdog.web.words import (
 CARDS = 5  # services; where there are more, only so many of those that are not well have one
 ROWS = (HOURS,)  # spans that a row of the table shows
 ALL = (HOURS, MINUTES)
+YOUNG = 10  # minutes; so long after the start, hours would be empty, and plots show minutes
 MOST_QUEUES = 5
 
 
@@ -79,6 +80,7 @@ class Card:
     incident: str  # its id; empty: none is open
     asked: Sequence[Asked]
     waiting: Waiting | None = None
+    plotted: str = ""  # how much of the past the plots show
 
 
 def href(name: str) -> str:
@@ -102,7 +104,14 @@ def _need(service: ServiceView) -> int:
 
 def card(service: ServiceView, past: Past, now: float) -> Card:
     """All that is known of it. `now` is of the wall clock."""
-    return _card(service, [_asked(name, probe, past, now) for name, probe in service.probes.items()], _queue(past), now)
+    span = MINUTES if _is_young(past) else HOURS
+    asked = [_asked(name, probe, past, now, span) for name, probe in service.probes.items()]
+    made = _card(service, asked, _queue(past, span), now)
+    return replace(made, plotted="5 minutes" if span is MINUTES else "6 hours")
+
+
+def _is_young(past: Past) -> bool:
+    return not any(any(tracks[HOURS].ranks[:-YOUNG]) for tracks in past.probes.values())
 
 
 def row(service: ServiceView, past: Past, now: float) -> Card:
@@ -176,26 +185,13 @@ def _briefly(name: str, probe: ProbeView, past: Past, now: float | None = None) 
     )
 
 
-def _asked(name: str, probe: ProbeView, past: Past, now: float) -> Asked:
-    brief = _briefly(name, probe, past, now)
-    plot: Markup | str
-    plot, top, bottom = "", "", ""
-    if (track := past.probes.get(name, {}).get(HOURS)) is not None:
-        plot, top, bottom = plots.latency(name, track, HOURS)
-    return Asked(
-        name=name,
-        what=brief.what,
-        tone=brief.tone,
-        symbol=brief.symbol,
-        kind=brief.kind,
-        latency=brief.latency,
-        reason=brief.reason,
-        hours=brief.hours,
-        minutes=_strip(name, past, MINUTES, now),
-        plot=plot,
-        top=top,
-        bottom=bottom,
-    )
+def _asked(name: str, probe: ProbeView, past: Past, now: float, span: Span) -> Asked:
+    brief = replace(_briefly(name, probe, past, now), minutes=_strip(name, past, MINUTES, now))
+    track = past.probes.get(name, {}).get(span)
+    if track is None:
+        return brief
+    plot, top, bottom = plots.latency(name, track, span)
+    return replace(brief, plot=plot, top=top, bottom=bottom)
 
 
 def _strip(name: str, past: Past, span: Span, now: float | None) -> Markup | str:
@@ -203,14 +199,14 @@ def _strip(name: str, past: Past, span: Span, now: float | None) -> Markup | str
     return "" if track is None else plots.strip(name, track, span, now)
 
 
-def _queue(past: Past) -> Waiting | None:
+def _queue(past: Past, span: Span) -> Waiting | None:
     """The fullest first; None where no listener was read."""
     found = past.queues.queues if past.queues is not None else ()
     if not found:
         return None
     fullest = sorted(found, key=_fullness, reverse=True)
     limits = [queue.limit for queue in found if queue.limit is not None]
-    plot, top = plots.queue(past.queue.get(HOURS, ()), min(limits, default=None), HOURS)
+    plot, top = plots.queue(past.queue.get(span, ()), min(limits, default=None), span)
     more = f" and {len(found) - MOST_QUEUES} more" if len(found) > MOST_QUEUES else ""
     return Waiting("; ".join(map(_told, fullest[:MOST_QUEUES])) + more, plot, top)
 
