@@ -170,6 +170,7 @@ def place(tmp_path: Path) -> Iterator[Path]:
         path.chmod(0o666)
         yield path
     path.unlink()
+    directory.rmdir()
 
 
 def test_a_socket_for_everybody_can_be_reached(place: Path) -> None:
