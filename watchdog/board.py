@@ -85,7 +85,7 @@ class Board:
         max_sick = self.config.max_sick
         return Host(
             loop_lag=self.lag(),
-            sick=1 + sum(self._newly_sick(guard, now) for guard in others),
+            sick=1 + sum(self._newly_sick(guard, now) for guard in others if not self._in_window(guard)),
             max_sick=max(2, len(self.guards) // 4) if max_sick is None else max_sick,
             others_looked=min(looks, default=None),
             restarting=self._restarting if self._restarting != service else "",
@@ -106,6 +106,10 @@ class Board:
             for parent in parents
             if parent.sick or (since is not None and (parent.seen is None or parent.seen.round.ended < since))
         )
+
+    def _in_window(self, guard: Guard) -> bool:
+        """Whether its operator works on it: that it is sick says nothing of the fault of others."""
+        return self.maintenance.of(guard.service.name) is not None
 
     @staticmethod
     def _newly_sick(guard: Guard, now: float) -> bool:

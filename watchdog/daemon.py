@@ -84,7 +84,7 @@ class Daemon:
         self._board = Board(config, self._store, self._clock, self._metrics, lambda: self._heart.beating)
         self._board.lag = lambda: self._heart.lag
         self._board.wake_couriers = self._wake_couriers
-        self._orders = Orders(lambda: self._board.guards, self._clock)
+        self._orders = Orders(lambda: self._board.guards, lambda: self._config.services, self._store, self._clock)
         self._units = Units()
         self._board.outlooks = Outlooks(self._units)
         self._diag = SockDiag()

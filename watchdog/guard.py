@@ -44,7 +44,7 @@ from watchdog.pace import plan
 from watchdog.reading import Advisory, Form, Pressure, Queues
 from watchdog.restraint import DRASTIC
 from watchdog.sight import look_at
-from watchdog.store import Entry, Letter, Store, StoreUnwritable
+from watchdog.store import Commit, Entry, Letter, Store, StoreUnwritable
 from watchdog.verdicts import Stance, stance
 
 LOADS = 3  # tries to read the state at the start; a disk that is busy at boot answers the second or third
@@ -129,6 +129,8 @@ class Guard:
         self._ending = False
         self._unsaved = False  # the last commit failed: the next turn makes it good
         self._loaded = asyncio.Event()  # the state is the last daemon's, and not the empty one from before
+        if found is not None:
+            self._loaded.set()
 
     @property
     def roads(self) -> Mapping[str, Road]:
@@ -282,32 +284,38 @@ class Guard:
         """Wait until its state is the one that was kept."""
         await self._loaded.wait()
 
-    async def tell(self, told: Told) -> None:
-        """An operator's word: it counts at once, whatever is under way. Raises `StoreUnwritable` where it could not be
-        written; it counts all the same, and the next turn writes it.
+    def tell(self, told: Told) -> Commit:
+        """An operator's word: it counts at once, whatever is under way; what is to be committed, and then `committed`.
 
-        Not before `loaded`: it would overwrite the state that the last daemon left. The state, the step and the place
-        in the store's queue are taken without an await in between.
+        Not before `loaded`: it would overwrite the state that the last daemon left. And no await may come before the
+        commit: a later state must not be overwritten by this one.
         """
         now = self._clock.now()
         step = ladder.step(self.service.policy, self.state, told, now)
         before, self.state = self.state, step.state
-        if (fault := await self._commit(step, Entry(now, before, told), None)) is not None:
-            raise fault
+        return self._what_to_commit(step, Entry(now, before, told), None)
 
     async def _commit(self, step: Step, entry: Entry, case: Case | None) -> StoreUnwritable | None:
         if not step.records and not self._unsaved and ladder.durable(step.state) == ladder.durable(entry.state):
             return None
-        letters = [letter for record in step.records for letter in self._around.letters(self.service, record)]
+        commit = self._what_to_commit(step, entry, case)
         fault: StoreUnwritable | None = None
         try:
-            await self._store.commit(self.service.name, step.state, step.records, entry, letters, case)
+            await self._store.commit(self.service.name, commit.state, commit.records, entry, commit.letters, case)
         except StoreUnwritable as error:
             fault = error
+        self.committed(commit, fault)
+        return fault
+
+    def _what_to_commit(self, step: Step, entry: Entry, case: Case | None) -> Commit:
+        letters = [letter for record in step.records for letter in self._around.letters(self.service, record)]
+        return Commit(self.service.name, step.state, step.records, entry, letters, case)
+
+    def committed(self, commit: Commit, fault: StoreUnwritable | None) -> None:
+        """It was, or could not be: then the next turn makes it good."""
         self._unsaved = fault is not None
         self._around.store_failed(fault)
-        self._around.told(self.service, step.records)
-        return fault
+        self._around.told(self.service, commit.records)
 
     async def _act(self, action: Action, fault: StoreUnwritable | None) -> Performed:
         if action.rung in DRASTIC and fault is not None:

@@ -45,6 +45,7 @@ from watchdog.model import (
 )
 from watchdog.restraint import (
     ALERT_HOLDS,
+    FIRST_HOLDS,
     HOLDS,
     LAST_PASSES,
     PASSES,
@@ -117,7 +118,7 @@ def _end_of_pause(state: State, now: float, records: list[Record]) -> State:
     pause = state.pause
     if pause is None or pause.until is None or now < pause.until:
         return state
-    records.append(Record(RecordKind.RESUMED, now, "the pause is over", _id(state), Severity.INFO))
+    records.append(Record(RecordKind.RESUMED, now, "the pause is over", _told_id(state), Severity.INFO))
     return replace(state, pause=None)
 
 
@@ -211,11 +212,15 @@ def _open(policy: Policy, state: State, event: Looked, now: float, records: list
             verdict=seen.verdict,
             certainty=seen.certainty,
             untold=event.host.excuses,
+            in_window=bool(event.host.window),
         )
         records.append(telling.opened(incident, event, now))
         return replace(state, incident=incident)
     state = _tell_belatedly(policy, state, event, now, records)
     incident = state.incident or incident
+    if event.host.window and not incident.in_window:
+        incident = replace(incident, in_window=True)
+        state = replace(state, incident=incident)
     if (incident.verdict, incident.certainty) == (seen.verdict, seen.certainty):
         return state
     incident = replace(incident, verdict=seen.verdict, certainty=seen.certainty)
@@ -253,6 +258,11 @@ def _id(state: State) -> str:
     return state.incident.id if state.incident is not None else ""
 
 
+def _told_id(state: State) -> str:
+    """Of an incident whose opening is held back an alert must not begin the telling: nobody would hear of its end."""
+    return "" if state.incident is not None and state.incident.untold else _id(state)
+
+
 # --- climbing ---------------------------------------------------------------------------------------------------------
 
 
@@ -286,6 +296,8 @@ def _climb(policy: Policy, state: State, event: Looked, now: float, records: lis
                 return _hold(moment, *held, records)
             state = replace(state, incident=_alert(policy, incident, now, records))
             continue
+        if (held := first(FIRST_HOLDS, moment)) is not None:
+            return _hold(moment, *held, records)
         if (passed := first(PASSES, moment)) is not None:
             state = replace(state, incident=_pass(moment, *passed, records))
             continue
@@ -318,12 +330,20 @@ def _hold(m: Moment, reason: str, text: str, records: list[Record]) -> Step:
         records.append(replace(record, detail={**record.detail, "rung": str(m.rung), "reason": reason}))
     if m.host.window:  # nobody is to be told of anything meanwhile
         return Step(_held(replace(m.state, incident=incident), reason, text), tuple(records))
-    if incident.told is None and m.now - incident.opened >= m.policy.cool_off:
+    if incident.told is None and m.now - _on_its_own_since(m) >= m.policy.cool_off:
         told = f"{incident.verdict} since {format_duration(m.now - incident.since)}, and {m.rung} still waits: {text}"
         records.append(tell(RecordKind.ESCALATED, m.now, incident, told, Severity.CRITICAL))
         incident = replace(incident, told=m.now)
     incident = _remind(m.policy, incident, m.now, records)
     return Step(_held(replace(m.state, incident=incident), reason, text), tuple(records))
+
+
+def _on_its_own_since(m: Moment) -> float:
+    """Since when people should hear of the incident: the time in a maintenance window does not count."""
+    if not m.incident.in_window:
+        return m.incident.opened
+    since = m.state.tally.parents_well_since
+    return m.now if since is None else max(since, m.incident.opened)
 
 
 def _pass(m: Moment, reason: str, text: str, records: list[Record]) -> Incident:
@@ -350,9 +370,12 @@ def _tried(policy: Policy, incident: Incident, rung: Rung) -> tuple[Rung, ...]:
 
 
 def _alert(policy: Policy, incident: Incident, now: float, records: list[Record]) -> Incident:
+    reminds = incident.acked and incident.told is not None  # who acknowledged it knows
     incident = replace(incident, tried=(*incident.tried, Rung.ALERT), told=now)
     exhausted = due(policy, incident) is None
-    severity = Severity.CRITICAL if exhausted else Severity.WARNING
+    severity: Severity | None = Severity.CRITICAL if exhausted else Severity.WARNING
+    if reminds:
+        severity = None
     text = f"{incident.verdict} since {format_duration(now - incident.since)}"
     if exhausted:
         incident = replace(incident, exhausted=now)
@@ -438,15 +461,15 @@ def _told(state: State, event: Told, now: float) -> Step:
     incident = state.incident
     match event.order:
         case Order.PAUSE:
-            state = replace(state, pause=Pause(event.by, event.reason, event.until))
+            state = replace(state, pause=Pause(event.by, event.reason, event.until, event.until_wall))
             text = f"paused by {event.by}" + (f": {event.reason}" if event.reason else "")
-            record = Record(RecordKind.PAUSED, now, text, _id(state), Severity.INFO)
+            record = Record(RecordKind.PAUSED, now, text, _told_id(state), Severity.INFO)
         case Order.RESUME if state.pause is not None:
             state = replace(state, pause=None)
-            record = Record(RecordKind.RESUMED, now, f"resumed by {event.by}", _id(state), Severity.INFO)
+            record = Record(RecordKind.RESUMED, now, f"resumed by {event.by}", _told_id(state), Severity.INFO)
         case Order.ACK if incident is not None:
             state = replace(state, incident=replace(incident, acked=True, acked_by=event.by))
-            record = tell(RecordKind.ACKNOWLEDGED, now, incident, f"acknowledged by {event.by}", Severity.INFO)
+            record = tell(RecordKind.ACKNOWLEDGED, now, incident, f"acknowledged by {event.by}", aside(incident))
         case _:
             return Step(state)
     return Step(state, (record,))

@@ -26,6 +26,7 @@ class Maintenance:
         windows, now = self._windows(), self._clock.now()
         if windows is not self._known or now - self._looked >= FRESH:
             self._known, self._looked = windows, now
+            time.tzset()  # else the host's zone would be that of our start for ever (tzset(3))
             self._open = ends(windows, self._clock.wall())
         return longest(windows, self._open, service)
 

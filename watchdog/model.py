@@ -343,6 +343,7 @@ class Told:
     by: str = ""
     reason: str = ""
     until: float | None = None
+    until_wall: int | None = None  # the same, in seconds since 1970
 
 
 @dataclass(frozen=True, slots=True)
@@ -375,6 +376,7 @@ class Pause:
     by: str
     reason: str
     until: float | None
+    until_wall: int | None = None  # s since 1970: after a reboot the earlier of the two counts
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -402,6 +404,7 @@ class Incident:
     passed: tuple[str, ...] = ()  # the rungs that were passed over, with the reason's word: "restart: start_limit"
     powerless: bool = False  # the helper has told that it lacks the rights to nudge
     untold: bool = False  # its opening is held back: what it depends on was sick, or a maintenance window open
+    in_window: bool = False  # a maintenance window was open while it was
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -170,6 +170,8 @@ HOLDS: tuple[Reason, ...] = (
     restart_running,
     job_queued,
 )
+# What will end by itself comes before any pass: a rung must not be used up by what was true only meanwhile.
+FIRST_HOLDS: tuple[Reason, ...] = (paused, maintenance)
 ALERT_HOLDS: tuple[Reason, ...] = (settling, maintenance, parent_sick)
 
 

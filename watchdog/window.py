@@ -94,12 +94,16 @@ def days_of_month(text: str, last_day: int = 31) -> range:
     if not re.fullmatch(r"-?\d{1,2}(:-?\d{1,2})?", text):
         raise ValueError('is no day of the month; write "1", "1:7" for a range, or "-1" for the last day')
     first, _, last = text.partition(":")
-    numbers = [int(first), int(last or first)]
-    if any(not 1 <= abs(number) <= 31 for number in numbers):
+    low, high = int(first), int(last or first)
+    if not (1 <= abs(low) <= 31 and 1 <= abs(high) <= 31):
         raise ValueError('is no day of the month; the days are "1" to "31", or from the end "-1" to "-31"')
-    begin, end = (number if number > 0 else last_day + 1 + number for number in numbers)
-    if not range(begin, end + 1) and numbers[0] * numbers[1] > 0:
-        raise ValueError("ends before it begins; write the smaller day first")
+    if not any(_days(low, high, length) for length in range(28, 32)):
+        raise ValueError("ends before it begins, in every month; write the earlier day first")
+    return _days(low, high, last_day)
+
+
+def _days(first: int, last: int, last_day: int) -> range:
+    begin, end = (number if number > 0 else last_day + 1 + number for number in (first, last))
     return range(begin, min(end, last_day) + 1)
 
 

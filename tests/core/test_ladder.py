@@ -418,3 +418,12 @@ def test_a_new_process_is_told_of() -> None:
     story.epoch = replace(EPOCH, pid=4711)
     story.healthy(1)
     assert story.last(RecordKind.EPOCH).text == "a new process: PID 4711 instead of 100"
+
+
+def test_who_acknowledged_an_incident_is_not_told_of_it_again_at_each_climb() -> None:
+    story = Story(Policy(mode=Mode.OBSERVE, cool_off=600.0)).healthy().look(Verdict.HUNG, for_=700.0)
+    assert [record.severity for record in story.records].count(Severity.CRITICAL) == 2
+    story.event(Told(Order.ACK, "root"))
+    story.look(Verdict.HUNG, for_=7200.0)
+    assert [record.severity for record in story.records].count(Severity.CRITICAL) == 2
+    assert story.kinds.count(RecordKind.RETRYING) > 5

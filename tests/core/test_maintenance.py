@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.core.drive import Story
-from watchdog.model import Certainty, Host, Policy, Record, RecordKind, Verdict
+from watchdog.model import Certainty, Host, Order, Policy, Record, RecordKind, Rung, Severity, Told, Verdict
 
 OPEN, OVER = Host(window="maintenance window backup until 04:30"), Host()
 PROVEN = Certainty.CONFIRMED
@@ -67,6 +69,48 @@ def test_no_reminder_comes_in_it_of_what_was_told_before() -> None:
     story.host = OVER
     story.look(Verdict.OVERLOADED, times=2)
     assert story.records[-1].kind is RecordKind.REMINDER
+
+
+def test_the_time_in_it_does_not_make_its_end_critical() -> None:
+    for verdict in (Verdict.HUNG, Verdict.FD_EXHAUSTED, Verdict.OVERLOADED):
+        story = in_window(Policy(cool_off=1800.0)).look(verdict, for_=7200.0)
+        story.host = OVER
+        story.look(verdict, times=1).healthy(4)
+        assert [record for record in alerts(story) if record.severity is Severity.CRITICAL] == []
+        story = in_window(Policy(cool_off=1800.0, rise=2)).look(verdict, for_=7200.0)
+        story.host = OVER
+        story.look(verdict, for_=4.0)
+        assert alerts(story)[0].kind in (RecordKind.BELATED, RecordKind.NUDGED)
+
+
+def test_what_still_waits_for_cool_off_after_it_is_told_as_critical() -> None:
+    story = in_window(Policy(cool_off=600.0)).look(Verdict.HUNG, for_=3600.0)
+    story.host = Host(sick=9)
+    story.look(Verdict.HUNG, for_=590.0)
+    assert Severity.CRITICAL not in {record.severity for record in alerts(story)}
+    story.look(Verdict.HUNG, for_=20.0)
+    assert Severity.CRITICAL in {record.severity for record in alerts(story)}
+
+
+def test_no_rung_is_used_up_by_a_budget_that_is_empty_only_meanwhile() -> None:
+    story = Story(Policy()).healthy()
+    story.state = replace(story.state, nudges=(story.now,) * 5, restarts=(story.now,) * 2)
+    story.host = OPEN
+    story.look(Verdict.EPOLL_STALL, certainty=PROVEN, for_=7200.0)
+    assert story.incident.tried == ()
+    story.host = OVER
+    story.look(Verdict.EPOLL_STALL, certainty=PROVEN, for_=3.0)
+    assert story.rungs[:1] == [Rung.NUDGE]
+
+
+def test_orders_in_it_tell_nobody_of_an_incident_whose_opening_is_held_back() -> None:
+    story = in_window().look(Verdict.EPOLL_STALL, certainty=PROVEN, times=4)
+    story.event(Told(Order.ACK, "root"))
+    story.event(Told(Order.PAUSE, "root", "", story.now + 1.0))
+    story.look(Verdict.EPOLL_STALL, certainty=PROVEN, times=6).healthy()
+    told = alerts(story)
+    assert [record.kind for record in told] == [RecordKind.PAUSED, RecordKind.RESUMED]
+    assert {record.incident for record in told} == {""}
 
 
 @given(st.lists(st.sampled_from([Verdict.EPOLL_STALL, Verdict.DEAD, Verdict.OVERLOADED, Verdict.HEALTHY]), max_size=60))

@@ -130,7 +130,9 @@ def test_what_are_no_weekdays_is_refused(text: str) -> None:
         weekdays(text)
 
 
-@pytest.mark.parametrize("text", ["", "0", "32", "-32", "7:1", "-1:-3", "1:", "1:2:3", "first", "1:0"])
+@pytest.mark.parametrize(
+    "text", ["", "0", "32", "-32", "7:1", "-1:-3", "1:", "1:2:3", "first", "1:0", "-1:1", "20:-15"]
+)
 def test_what_are_no_days_of_a_month_is_refused(text: str) -> None:
     with pytest.raises(ValueError, match=r"no day of the month|the days are|ends before"):
         days_of_month(text)

@@ -55,6 +55,22 @@ async def test_a_resolved_incident_is_closed(store: Store) -> None:
     assert (await store.incidents())[0].closed == 1e9
 
 
+async def test_incidents_are_handed_out_a_page_at_a_time_or_only_those_that_are_open(store: Store) -> None:
+    for number in range(5):
+        opened = replace(OPENED, incident=f"i{number}", at=900.0 + number)
+        await store.commit(f"web{number}", State(), (opened, replace(RESOLVED, incident=f"i{number}")), None)
+    await store.commit("redis", STATE, (replace(OPENED, at=800.0),), None)
+    assert [each.id for each in await store.incidents(limit=2, skip=1)] == ["i3", "i2"]
+    assert [each.id for each in await store.incidents(only_open=True)] == ["i"]
+    assert [each.id for each in await store.incidents("web1", only_open=True)] == []
+
+
+async def test_an_incident_is_found_by_its_id(store: Store) -> None:
+    await store.commit("web", STATE, (OPENED, RESOLVED), None)
+    assert [await store.incident("i")] == await store.incidents()
+    assert await store.incident("%") is None
+
+
 async def test_incidents_are_the_newest_of_the_service_asked_for(store: Store) -> None:
     await store.commit("web", STATE, (OPENED,), None)
     await store.commit("redis", STATE, (replace(OPENED, incident="j", at=999.0),), None)
@@ -91,6 +107,26 @@ async def test_the_stricter_clock_counts(
     time.boot, time.now, time.wall = "boot-2", uptime, 1e9 + wall_passed
     carried = await store.load("web")
     assert uptime - carried.nudges[0] == pytest.approx(99.0 + counted)
+
+
+@pytest.mark.parametrize(
+    ("down", "uptime", "left"),
+    [
+        (2900.0, 60.0, 700.0),  # off for most of it, which no clock of the new boot has counted
+        (9000.0, 60.0, -5400.0),  # over meanwhile
+        (-5.0, 60.0, 3600.0),  # the wall clock was set back: it tells nothing
+    ],
+)
+async def test_a_pause_ends_when_it_was_promised_to_over_a_reboot(
+    store: Store, time: Time, down: float, uptime: float, left: float
+) -> None:
+    pause = Pause("root", "", time.now + 3600.0, round(time.wall) + 3600)
+    await store.commit("web", replace(STATE, pause=pause), (), None)
+    time.boot, time.now, time.wall = "boot-2", uptime, time.wall + down
+    carried = (await store.load("web")).pause
+    assert carried is not None
+    assert carried.until is not None
+    assert carried.until - time.now == pytest.approx(left)
 
 
 def test_every_float_of_a_state_is_a_time_and_carried_over() -> None:

@@ -24,7 +24,7 @@ def command(incident: str, give: Callable[[str, dict[str, Any]], None]) -> None:
     \b
     Exit status:
       0  it is acknowledged
-      1  refused: no open incident has this id
+      1  refused: no open incident has this id, the daemon is starting, or the socket is not for you
       2  wrong usage
       3  the daemon can't be asked
 

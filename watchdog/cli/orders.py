@@ -61,8 +61,11 @@ def targets(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def _give(socket: Path, as_json: bool, path: str, said: Mapping[str, Any]) -> None:
     """Give the order and tell what came of it; ends the command."""
-    if socket.exists() and not os.access(socket, os.W_OK):
-        raise click.ClickException(f"{socket} is for root and its group: run this with sudo.")
+    try:
+        if socket.exists() and not os.access(socket, os.W_OK):
+            raise PermissionError
+    except PermissionError:  # also where its directory may not be searched
+        raise Refused(f"{socket} is for root and its group: run this with sudo.") from None
     try:
         answer = Daemon(f"unix:{socket}").post(path, {**said, "asked_by": _asker()})
     except Denied as denied:

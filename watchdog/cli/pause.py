@@ -31,7 +31,7 @@ def command(
     \b
     Exit status:
       0  they are paused
-      1  refused: there is no such service
+      1  refused: there is no such service, the daemon is starting, or the socket is not for you
       2  wrong usage
       3  the daemon can't be asked
 

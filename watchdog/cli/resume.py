@@ -22,7 +22,7 @@ def command(services: list[str] | None, give: Callable[[str, dict[str, Any]], No
     \b
     Exit status:
       0  none of them is paused any more
-      1  refused: there is no such service
+      1  refused: there is no such service, the daemon is starting, or the socket is not for you
       2  wrong usage
       3  the daemon can't be asked
 

@@ -19,13 +19,14 @@ from watchdog.store.outbox import PARTLY, Letter
 from watchdog.store.reboot import shifted
 from watchdog.store.room import Squeezed
 from watchdog.store.standing import Stood
-from watchdog.store.store import KEPT_UNSAVED, Store
+from watchdog.store.store import KEPT_UNSAVED, Commit, Store
 
 __all__ = [
     "DEADLINE",
     "KEPT_INCIDENTS",
     "KEPT_UNSAVED",
     "PARTLY",
+    "Commit",
     "Entry",
     "Keep",
     "Letter",

@@ -14,6 +14,14 @@ def shifted(state: State, by: float) -> State:
     return moved
 
 
+def earlier_pause(state: State, now: float, wall: float, committed: float) -> State:
+    """A pause was promised an end of the wall clock, too; it counts unless that clock was set back since the commit."""
+    pause = state.pause
+    if pause is None or pause.until is None or pause.until_wall is None or wall < committed:
+        return state
+    return replace(state, pause=replace(pause, until=min(pause.until, now + pause.until_wall - wall)))
+
+
 def _moved(value: Any, by: float) -> Any:
     if isinstance(value, float):
         return value + by

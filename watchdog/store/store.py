@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import sqlite3
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -18,12 +18,24 @@ from watchdog.store.disk import DEADLINE, Disk, StoreUnwritable
 from watchdog.store.incidents import StoredIncident
 from watchdog.store.keeping import KEEP, Keep
 from watchdog.store.outbox import Letter
-from watchdog.store.reboot import shifted
+from watchdog.store.reboot import earlier_pause, shifted
 from watchdog.store.room import Squeezed
 from watchdog.store.standing import Stood
 
 KEPT_UNSAVED = 1000  # letters
 ALL = "*"  # of letters in memory, those of all channels
+
+
+@dataclass(frozen=True, slots=True)
+class Commit:
+    """What one step of a service led to."""
+
+    service: str
+    state: State
+    records: Sequence[Record]
+    entry: Entry | None = None
+    letters: Sequence[Letter] = ()
+    case: Case | None = None
 
 
 class Store:
@@ -60,7 +72,7 @@ class Store:
         now = self._clock.now()
         # Of the two clocks the stricter counts: a wall clock that jumped ahead must not refill a budget.
         elapsed = max(0.0, min(now, self._clock.wall() - row[3]))
-        return shifted(state, now - elapsed - row[2])
+        return earlier_pause(shifted(state, now - elapsed - row[2]), now, self._clock.wall(), committed=row[3])
 
     async def commit(
         self,
@@ -76,26 +88,25 @@ class Store:
         The case that was diagnosed is kept with the entry, while there is an incident. Letters that no earlier commit
         could write are written with it.
         """
+        await self.commit_all([Commit(service, state, records, entry, letters, case)])
+
+    async def commit_all(self, commits: Sequence[Commit]) -> None:
+        """Write what steps of several services led to, in one transaction. Its place in the queue is taken before the
+        first await.
+        """
         now, wall, boot_id = self._clock.now(), self._clock.wall(), self._clock.boot_id()
-        letters = [replace(letter, key=letter.key or secrets.token_hex(8)) for letter in letters]
+        given = [letter for commit in commits for letter in commit.letters]
+        letters = [replace(letter, key=letter.key or secrets.token_hex(8)) for letter in given]
         unsaved = tuple(self._unsaved)
         told = {*self._told, *((letter.channel, letter.incident) for letter in unsaved)}
 
         def write(db: sqlite3.Connection) -> list[Squeezed]:
-            db.execute(
-                "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?)",
-                (service, encode(state).decode(), boot_id, now, wall),
-            )
-            for record in records:
-                incidents.write_record(db, service, record, wall - (now - record.at))
-            opened = wall - (now - state.incident.opened) if state.incident is not None else wall
-            incidents.agree(db, service, state.incident, opened, wall)
-            if entry is not None:
-                row = incidents.write_entry(db, service, entry, state, records, wall)
-                incident = incidents.incident_of(entry, state)
-                if case is not None and incident:
-                    incidents.write_case(db, row, case, self._keep.case)
-                keeping.thin(db, incident, self._keep)
+            for commit in commits:
+                db.execute(
+                    "INSERT OR REPLACE INTO state VALUES (?, ?, ?, ?, ?)",
+                    (commit.service, encode(commit.state).decode(), boot_id, now, wall),
+                )
+                self._write_story(db, commit, now, wall)
             outbox.write_letters(db, (*unsaved, *letters), told, wall)
             squeezed = [room.squeeze(db, channel, self._keep.letters) for channel in {x.channel for x in letters}]
             keeping.forget_oldest(db, self._keep)
@@ -110,6 +121,20 @@ class Store:
         self._unsaved = [letter for letter in self._unsaved if letter.key not in written]
         for each in squeezed:
             self.squeezed(each)
+
+    def _write_story(self, db: sqlite3.Connection, commit: Commit, now: float, wall: float) -> None:
+        """The records and the entry of a commit, and the case that was diagnosed."""
+        state, entry = commit.state, commit.entry
+        for record in commit.records:
+            incidents.write_record(db, commit.service, record, wall - (now - record.at))
+        opened = wall - (now - state.incident.opened) if state.incident is not None else wall
+        incidents.agree(db, commit.service, state.incident, opened, wall)
+        if entry is not None:
+            row = incidents.write_entry(db, commit.service, entry, state, commit.records, wall)
+            incident = incidents.incident_of(entry, state)
+            if commit.case is not None and incident:
+                incidents.write_case(db, row, commit.case, self._keep.case)
+            keeping.thin(db, incident, self._keep)
 
     def _remember(self, letters: Sequence[Letter]) -> None:
         self._unsaved, merged, dropped = room.squeezed([*self._unsaved, *letters], KEPT_UNSAVED)

@@ -15,7 +15,7 @@ import re
 import socket
 import struct
 from collections.abc import Awaitable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from aiohttp import web
 
 from watchdog.settings import parse_duration
 
+BODY_WITHIN = 5.0  # s
 NAMED_WITHIN = 1.0  # s for the name of a user: where it is asked of a directory, that may hang
 MAX_REASON = 200  # characters
 USER = r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,31}"
@@ -36,13 +37,17 @@ class NotFound(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Obeyed:
-    """What came of an order, for one service. `until` is of the wall clock; `unsaved`: what is amiss with keeping it."""
+    """What came of an order, for one service. `until` is of the wall clock, `unsaved` tells why it may not be kept."""
 
     service: str
     changed: bool
     text: str
     until: float | None = None
     unsaved: str = ""
+
+    def but(self, unsaved: str) -> Obeyed:
+        """The same, with what is amiss with keeping it."""
+        return replace(self, unsaved=unsaved)
 
 
 class Operator(Protocol):
@@ -127,7 +132,10 @@ async def _said(request: web.Request, known: set[str]) -> dict[str, Any]:
     if request.content_type != "application/json":
         raise web.HTTPUnsupportedMediaType(text="an order is JSON: say so with Content-Type: application/json")
     try:
-        said = json.loads(await request.read())  # 1 MiB at most: aiohttp's client_max_size
+        async with asyncio.timeout(BODY_WITHIN):
+            said = json.loads(await request.read())  # 1 MiB at most: aiohttp's client_max_size
+    except TimeoutError:
+        raise web.HTTPRequestTimeout(text="the order did not come to its end") from None
     except (ValueError, RecursionError):
         raise web.HTTPBadRequest(text="an order is a JSON object; this is no JSON") from None
     if not isinstance(said, dict):
