@@ -13,11 +13,13 @@ from watchdog.alerts.routing import Routing
 from watchdog.board import AT_LEAST, FEW, Board
 from watchdog.config import Channel, Config, Http
 from watchdog.guard import Guard
+from watchdog.history import HOURS
 from watchdog.metrics import Metrics
 from watchdog.model import (
     Action,
     Certainty,
     Diagnosis,
+    Kind,
     Policy,
     Record,
     RecordKind,
@@ -27,7 +29,7 @@ from watchdog.model import (
     Verdict,
 )
 from watchdog.outlook import Outlooks
-from watchdog.reading import Advisory
+from watchdog.reading import Advisory, Family, Queue, Queues
 from watchdog.store import Store, StoreUnwritable
 from watchdog.target import Target
 from watchdog.web.view import Unavailable
@@ -367,3 +369,53 @@ async def test_an_incident_is_shown_with_its_timeline(board: Board, store: Store
     (incident,) = await board.incidents("web", 10)
     assert [told.kind for told in incident.timeline] == ["opened", "acting", "nudged"]
     assert incident.timeline[0].severity == Severity.WARNING
+
+
+async def test_an_incident_is_found_by_its_id(board: Board, store: Store) -> None:
+    story = sick()
+    await store.commit("web", story.state, story.records, None)
+    (newest,) = await board.incidents("web", 10)
+    assert await board.incident(newest.id) == newest
+    assert await board.incident("another") is None
+
+
+async def test_an_incident_of_a_store_that_cannot_be_read_is_unavailable(board: Board, tmp_path: Path) -> None:
+    board._store = Store(tmp_path / "missing", board._clock)
+    with pytest.raises(Unavailable, match="unable to open"):
+        await board.incident("i")
+    await board._store.close()
+
+
+async def test_what_a_round_found_is_remembered(board: Board, world: World) -> None:
+    web = guard(board, world, "web")
+    await web.turn()
+    past = board.past("web", [HOURS])
+    assert past.probes.keys() == web.service.probes.keys()
+    assert {track[HOURS].kinds()[-1] for track in past.probes.values()} == {Kind.ALIVE}
+
+
+def test_queues_that_were_read_are_remembered_and_counted(board: Board, world: World) -> None:
+    guard(board, world, "web")
+    queues = Queues(world.now, (Queue(1, Family.TCP, "*:80", 7, 128),))
+    board.queued("web", queues)
+    assert board.past("web", [HOURS]).queues == queues
+    pieces, _ = board.metrics("text/plain")
+    assert b'epoll_watchdog_accept_queue_length{listener="*:80",name="web"} 7.0' in b"".join(pieces)
+
+
+async def test_the_bell_is_rung_for_what_is_new_and_for_nothing_else(board: Board, world: World) -> None:
+    web = guard(board, world, "web")
+    await web.resume()
+    await web.turn()
+    first = board.bell.rung
+    world.now += 5
+    await web.turn()
+    assert (first, board.bell.rung) == (1, 1)
+    web.diagnosis = Diagnosis(Verdict.NETWORK, Certainty.SUSPECTED, ())
+    board.looked(web)
+    assert board.bell.rung == 2
+
+
+def test_the_bell_is_rung_for_each_record(board: Board, world: World) -> None:
+    board.told(guard(board, world, "web").service, [Record(RecordKind.PAUSED, 1.0, "by root")])
+    assert board.bell.rung == 1
