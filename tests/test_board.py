@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from watchdog.reading import Advisory, Family, Queue, Queues
 from watchdog.store import Store, StoreUnwritable
 from watchdog.target import Target
 from watchdog.web.view import Unavailable
+from watchdog.window import Window
 
 
 @pytest.fixture
@@ -80,6 +82,19 @@ def test_the_services_sick_at_once_are_counted_this_one_included(board: Board, w
         guard(board, world, name, sick())
     guard(board, world, "well")
     assert board.host("web").sick == 3
+
+
+def test_a_service_in_a_maintenance_window_says_nothing_of_the_others(board: Board, world: World) -> None:
+    now = time.localtime(world.clock.wall())
+    window = Window(start=f"{now.tm_hour:02}:{now.tm_min:02}", duration=3600.0, services=("db",), reason="upgrade")
+    guard(board, world, "web", sick())
+    guard(board, world, "db", sick())
+    assert board.host("web").sick == 2
+    board.config = replace(board.config, windows={"night": window})
+    assert (board.host("web").sick, board.host("web").window) == (1, "")
+    assert board.host("db").window.startswith("maintenance window night until ")
+    assert board.host("db").window.endswith(": upgrade")
+    assert {view.name: view.window for view in board.services()} == {"web": "", "db": board.host("db").window}
 
 
 def test_a_service_that_was_given_up_long_ago_says_nothing_of_the_others(board: Board, world: World) -> None:
