@@ -16,7 +16,7 @@ ifdef ARGS
 else
 	@.venv/bin/python -m tests.kernel_lab.kernel  # minutes of both cores, which no test is to be measured beside
 	@failed=0; \
-	.venv/bin/pytest -n 2 $(ALONE:%=--ignore=%) || failed=1; \
+	.venv/bin/pytest -n 3 $(ALONE:%=--ignore=%) || failed=1; \
 	.venv/bin/pytest $(ALONE) || failed=1; \
 	exit $$failed
 endif
