@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 READY_WITHIN_S = 15.0
+NIO = Path(__file__).with_name("java") / "Nio.java"
 HRSWRUN_STATUS = "1.3.6.1.2.1.25.4.2.1.7"  # followed by a PID; 1 running, 2 runnable, 3 notRunnable, 4 invalid
 SYS_UPTIME = "1.3.6.1.2.1.1.3.0"
 NS_CACHE_TIMEOUT = "1.3.6.1.4.1.8072.1.5.3.1.2"  # followed by the OID of the cached table

@@ -83,8 +83,8 @@ def _of(server: servers.Server, directory: Path, port: int) -> Running:
 
 
 def _java(directory: Path) -> list[str]:
-    subprocess.run(["javac", "-d", directory, SERVERS / "Hello.java"], check=True)
-    return ["java", "-XX:+UseSerialGC", "-Xmx64m", "-cp", str(directory), "Hello"]
+    subprocess.run(["javac", "-d", directory, servers.NIO], check=True)
+    return ["java", "-XX:+UseSerialGC", "-Xmx64m", "-cp", str(directory), "Nio", "http"]
 
 
 PROGRAMS: Mapping[str, Start] = {

@@ -112,14 +112,14 @@ frontend hello
   http-request return status 200 content-type text/plain string "hello\\n"
 """
 
-JAVA = f"/usr/bin/java -XX:+UseSerialGC -Xmx64m -cp {CLASSES} Echo"
+JAVA = f"/usr/bin/java -XX:+UseSerialGC -Xmx64m -cp {CLASSES} Nio"
 DEMO = "/usr/lib/epoll-watchdog/bin/python3 -I -m watchdog.demo.service --dir /run/demo"
 DEMO_KEYS = "RuntimeDirectory=demo\n"
 
 LOSERS = (
     Program("nginx", "nginx.service", "nginx", 80, HTTP, times_clients=True),
     Program("node", "node.service", "node", 7001, LINE, f"/usr/bin/node {SERVERS}/echo.js 7001"),
-    Program("java", "java.service", "selector", 7002, LINE, f"{JAVA} 7002", "SuccessExitStatus=143\n"),
+    Program("java", "java.service", "selector", 7002, LINE, f"{JAVA} line 7002", "SuccessExitStatus=143\n"),
     Program("asyncio", "asyncio.service", "python3", 7003, LINE, f"/usr/bin/python3 {SERVERS}/echo.py 7003"),
     Program("demo", "demo.service", "loop", 7005, LINE, f"{DEMO} --port 7005", DEMO_KEYS),
 )

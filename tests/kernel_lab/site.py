@@ -14,7 +14,8 @@ from tests.installed.site import CONFIG
 from tests.kernel_lab import losses
 from tests.kernel_lab.losses import Dark, Healed
 from tests.kernel_lab.machine import Machine, booted
-from tests.kernel_lab.programs import HAPROXY_CONF, NGINX_CONF, PROGRAMS, SERVERS, SNMPD_CONF, Program
+from tests.kernel_lab.programs import HAPROXY_CONF, NGINX_CONF, PROGRAMS, SNMPD_CONF, Program
+from tests.servers import NIO
 from tests.systemd.inside import REPOSITORY
 from tests.systemd.installed import DAEMON, HELPER, package
 
@@ -86,7 +87,7 @@ def site(base: Path) -> Iterator[Site]:
 
 def _compile(classes: Path) -> None:
     """Outside: inside, it takes ten seconds."""
-    subprocess.run(["javac", "-d", classes, SERVERS / "Echo.java"], check=True)
+    subprocess.run(["javac", "-d", classes, NIO], check=True)
 
 
 def _configure(machine: Machine) -> None:
