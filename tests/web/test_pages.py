@@ -7,7 +7,8 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,14 +19,27 @@ import pytest
 from tests.web.test_web import INCIDENT, NOW, RAVENDB, STALLED, Answer, Daemon, ask, request, serving
 from watchdog.config.web import Web
 from watchdog.history import HOURS
-from watchdog.model import Kind, Observation
-from watchdog.reading import Family, Queue, Queues
+from watchdog.model import (
+    Case,
+    Certainty,
+    Diagnosis,
+    Kind,
+    Looked,
+    Observation,
+    Policy,
+    Round,
+    State,
+    Verdict,
+)
+from watchdog.reading import Family, Queue, Queues, Reading, Sample, Thread
+from watchdog.recording import Entry, Recorded, Recording, Summary, decision, dump
 from watchdog.web.events import STREAMS
 from watchdog.web.pages import FEW, PAGE
 from watchdog.web.server import Server, serve
 from watchdog.web.view import IncidentView, ProbeView, ServiceView, TimelineView, Unavailable
 
 PAGES = ("/", "/services/ravendb", "/incidents", "/incidents/01J")
+ALL_PAGES = (*PAGES, "/incidents/01J/evidence")
 EVIL = "<script>alert(1)</script>\x1b[31m\u202e\"onload='x"
 HEALED = IncidentView(
     id="0a1b2c3d-1111",
@@ -254,7 +268,7 @@ async def test_the_incidents_of_a_service_are_its_own() -> None:
 async def test_what_there_is_not_is_not_found(path: str) -> None:
     answer = await ask(Daemon(), path)
     assert answer.status == 404
-    assert "<h1>Not found</h1>" in answer.text
+    assert "<h1>Not Found</h1>" in answer.text
 
 
 async def test_the_services_are_shown_though_the_store_cannot_be_read() -> None:
@@ -299,7 +313,7 @@ async def test_it_is_shown_all_the_same(path: str) -> None:
     assert "<script>alert(1)</script>\\x1b[31m\\u202e\"onload='x" in text
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/services/nobody"])
+@pytest.mark.parametrize("path", [*ALL_PAGES, "/services/nobody"])
 async def test_the_policy_allows_our_own_files_and_nothing_else(path: str) -> None:
     answer = await ask(Daemon(), path)
     assert answer.headers["Content-Security-Policy"] == (
@@ -328,7 +342,7 @@ async def test_what_changes_no_more_is_left_alone() -> None:
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
-@pytest.mark.parametrize("path", [*PAGES, "/events", "/static/page.css"])
+@pytest.mark.parametrize("path", [*ALL_PAGES, "/events", "/static/page.css"])
 async def test_it_is_read_only(path: str, method: str) -> None:
     assert (await ask(Daemon(), path, method)).status == 405
 
@@ -347,7 +361,7 @@ async def guarded(daemon: Daemon) -> AsyncIterator[Server]:
         await server.close()
 
 
-@pytest.mark.parametrize("path", [*PAGES, "/events", "/static/page.css"])
+@pytest.mark.parametrize("path", [*ALL_PAGES, "/events", "/static/page.css"])
 async def test_nobody_sees_any_of_it_whom_the_gate_does_not_let_in(path: str) -> None:
     async with guarded(Daemon()) as server, aiohttp.ClientSession() as client:
         answer = await request(client, server, path)
@@ -355,13 +369,70 @@ async def test_nobody_sees_any_of_it_whom_the_gate_does_not_let_in(path: str) ->
     assert "ravendb" not in answer.text
 
 
-async def test_evidence_is_offered_to_whom_is_known_only() -> None:
-    daemon = Daemon()
+async def as_known(daemon: Daemon, path: str) -> Answer:
+    """What somebody with a password is answered."""
     authorization = aiohttp.encode_basic_auth("ann", "secret")
     async with guarded(daemon) as server, aiohttp.ClientSession() as client:
-        known = await request(client, server, "/incidents/01J", Authorization=authorization)
-    assert 'href="/api/v1/incidents/01J/evidence"' in known.text
-    assert "/evidence" not in (await ask(daemon, "/incidents/01J")).text
+        return await request(client, server, path, Authorization=authorization)
+
+
+async def test_evidence_is_offered_to_whom_is_known_only() -> None:
+    assert 'href="/incidents/01J/evidence"' in (await as_known(Daemon(), "/incidents/01J")).text
+    assert "/evidence" not in (await ask(Daemon(), "/incidents/01J")).text
+
+
+async def test_evidence_is_shown_to_whom_is_known_only() -> None:
+    assert (await as_known(Daemon(), "/incidents/01J/evidence")).status == 200
+    answer = await ask(Daemon(), "/incidents/01J/evidence")
+    assert answer.status == 403
+    assert "<h1>Forbidden</h1>" in answer.text
+
+
+@dataclass
+class Witness(Daemon):
+    """One that kept what it saw."""
+
+    kept: bytes = b""
+
+    async def evidence(self, incident: str) -> bytes | None:
+        """As set."""
+        return self.kept
+
+
+def thread(tid: int, name: str, call: str, switches: int, epfd: int | None = None) -> Thread:
+    return Thread(1, tid, 1, name, "S", call, epfd, False, "ep_poll", switches, 0.0, 0.0)
+
+
+async def test_evidence_tells_what_was_dark_and_which_thread_slept_where() -> None:
+    def sample(at: float) -> Sample:
+        threads = (thread(12, "gc", "futex", int(at)), thread(11, EVIL, "epoll_wait", 5, 7))
+        return Sample(began=at, ended=at, threads=threads)
+
+    observations = {"https": Observation(Kind.SILENT, 2.0, EVIL), "snmp": Observation(Kind.ALIVE, 0.004, "42")}
+    queues = tuple(Queues(at, (Queue(1, Family.TCP, "*:443", waiting, 128),)) for at, waiting in ((1.0, 3), (2.0, 5)))
+    reading = Reading(samples=(sample(1.0), sample(2.0)), queues=queues)
+    case = Case(now=1.0, policy=Policy(), roads={}, round=Round("i", 1.0, 2.0, observations), reading=reading)
+    opened = datetime.fromtimestamp(INCIDENT.opened, UTC)
+    diagnosis = Diagnosis(Verdict.EPOLL_STALL, Certainty.CONFIRMED, ())
+    looked = Entry(1.0, State(), Looked("i", diagnosis))
+    summary = Summary("01J", opened, None, Verdict.EPOLL_STALL, Certainty.CONFIRMED)
+    entry = Recorded(opened, looked, decision(looked.event, None, ()), case)
+    kept = dump(Recording("ravendb", summary, None, {}, [entry])).encode()
+
+    answer = await as_known(Witness(kept=kept), "/incidents/01J/evidence")
+
+    text = Text(answer.text).text
+    spelled = "<script>alert(1)</script>\\x1b[31m\\u202e\"onload='x"
+    assert "+0.00s epoll_stall (confirmed)" in text
+    assert f"https ✕ silent 2s {spelled} snmp ✓ alive 4ms 42" in text
+    assert f"11 ({spelled}) S epoll_wait on epoll 7, without a time-out +0 12 (gc) S futex +1" in text
+    assert "*:443: 3, 5 of 128" in text
+
+
+async def test_evidence_that_nobody_understands_is_told_so() -> None:
+    answer = await as_known(Witness(kept=b"{"), "/incidents/01J/evidence")
+    assert answer.status == 503
+    assert "understood" in answer.text
 
 
 # --- our own files ----------------------------------------------------------------------------------------------------

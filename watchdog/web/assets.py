@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 HERE = Path(__file__).parent
 TYPES = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}
 FOR_EVER = "public, max-age=31536000, immutable"
-TEMPLATES = ("overview.html", "service.html", "incidents.html", "incident.html", "error.html")
+TEMPLATES = ("overview.html", "service.html", "incidents.html", "incident.html", "evidence.html", "error.html")
 _loading = asyncio.Lock()
 
 

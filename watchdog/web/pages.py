@@ -1,8 +1,9 @@
-"""The status page: `/`, `/services/NAME`, `/incidents`, `/incidents/ID`. Read-only, and it works without JavaScript.
+"""The status page: `/`, `/services/NAME`, `/incidents`, `/incidents/ID` and its evidence.
 
-Rules of this file. Whatever is put out is escaped, and what is no printable character spelled out (`words.shown`). A
-page is rendered in pieces, so that no probe waits for all of it; one page at a time, and what was just rendered is
-given to whoever asks for the same, so many readers cost what one costs. Evidence goes only to whom is known.
+Rules of this file. It is read-only, and works without JavaScript. Whatever is put out is escaped, and what is no
+printable character spelled out (`words.shown`). A page is rendered in pieces, so that no probe waits for all of it; one
+page at a time, and what was just rendered is given to whoever asks for the same, so many readers cost what one costs.
+Evidence goes only to whom is known.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from urllib.parse import urlencode
 
 from aiohttp import web
 
-from watchdog.web import assets, events
+from watchdog.web import assets, events, evidence
 from watchdog.web.cards import ALL, ROWS, Card, card, parted, row
 from watchdog.web.keys import KNOWN, VIEW
 from watchdog.web.paced import joined
@@ -58,6 +59,7 @@ def add_to(app: web.Application) -> None:
     app.router.add_get("/services/{name}", _page(_service))
     app.router.add_get("/incidents", _page(_incidents))
     app.router.add_get("/incidents/{id}", _page(_incident))
+    app.router.add_get("/incidents/{id}/evidence", _page(_evidence))
     app.router.add_get("/static/{name}", assets.serve)
     events.add_to(app)
 
@@ -67,8 +69,8 @@ def _page(made: Page) -> Callable[[web.Request], Awaitable[web.Response]]:
         status = 200
         try:
             content = await _rendered(request, made)
-        except web.HTTPNotFound as error:
-            status, content = 404, await _error(request, "Not found", error.text or "")
+        except (web.HTTPNotFound, web.HTTPForbidden) as error:
+            status, content = error.status, await _error(request, error.reason, error.text or "")
         except Unavailable as error:
             status, content = 503, await _error(request, "Not to be told now", str(error))
         headers = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
@@ -224,4 +226,20 @@ async def _incident(request: web.Request) -> tuple[str, Values]:
         "title": f"{told.line.symbol} {found.service}: {told.line.verdict} · epoll-watchdog",
         "live": found.closed is None,
         "chapter": told,
+    }
+
+
+async def _evidence(request: web.Request) -> tuple[str, Values]:
+    view, wanted = request.app[VIEW], request.match_info["id"]
+    if not request[KNOWN]:
+        raise web.HTTPForbidden(text="Evidence is shown only to whom is known.")
+    found, kept = await view.incident(wanted), await view.evidence(wanted)
+    if found is None or kept is None:
+        raise web.HTTPNotFound(text="No such incident is kept.")
+    looks, more = await evidence.looks(kept, found.opened)
+    return "evidence.html", {
+        "title": f"Evidence of {found.service} · epoll-watchdog",
+        "incident": found,
+        "looks": looks,
+        "more": more,
     }
