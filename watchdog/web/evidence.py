@@ -16,7 +16,7 @@ import msgspec
 
 from watchdog.settings import format_duration
 from watchdog.web.view import Unavailable
-from watchdog.web.words import kind_symbol, kind_tone, offset
+from watchdog.web.words import Tone, kind_symbol, kind_tone, offset, tone_of
 
 MOST_LOOKS = 12
 MOST_THREADS = 30
@@ -148,12 +148,16 @@ def _look(entry: _Entry, case: _Case, opened: float) -> Looked:
     decided = entry.decided or _Decided()
     return Looked(
         offset=offset(entry.at.timestamp() - opened),
-        verdict=f"{decided.verdict} ({decided.certainty})" if decided.verdict else "",
+        verdict=_verdict(decided.verdict, decided.certainty) if decided.verdict else "",
         probes=[_found(name, seen) for name, seen in case.round.observations.items()],
         threads=threads[:MOST_THREADS],
         more_threads=max(0, len(threads) - MOST_THREADS),
         queues=list(_queues(reading)),
     )
+
+
+def _verdict(verdict: str, certainty: str | None) -> str:
+    return f"{verdict} ({certainty})" if tone_of(verdict) is Tone.BAD else verdict
 
 
 def _found(name: str, seen: _Observation) -> Found:

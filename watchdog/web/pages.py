@@ -31,7 +31,7 @@ POLICY = (
     "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
 )
 FRESH = 1.0  # s for which a rendered page is given out again, where nothing happened meanwhile
-KEPT = 16  # rendered pages
+KEPT = 4  # rendered pages: a megabyte or two
 FEW, PAGE = 20, 50  # incidents on the first page, and on each of the list
 MOST_OPEN = 50
 MOST_PAGES = 100_000
@@ -47,6 +47,17 @@ class Rendered:
 
     pages: dict[tuple[str, bool], tuple[int, float, bytearray]] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def fresh(self, key: tuple[str, bool], rung: int) -> bytearray | None:
+        """What may be given out again: nothing happened meanwhile, and it is not old."""
+        then, at, content = self.pages.get(key, (-1, 0.0, None))
+        return content if then == rung and time.monotonic() - at < FRESH else None
+
+    def keep(self, key: tuple[str, bool], rung: int, content: bytearray) -> None:
+        """For whoever asks next. What is old is of no use to anybody."""
+        now = time.monotonic()
+        found = [item for item in self.pages.items() if now - item[1][1] < FRESH and item[0] != key]
+        self.pages = {**dict(found[-KEPT + 1 :]), key: (rung, now, content)}
 
 
 RENDERED: web.AppKey[Rendered] = web.AppKey("rendered")
@@ -85,16 +96,12 @@ async def _rendered(request: web.Request, made: Page) -> bytearray:
     rendered, bell = request.app[RENDERED], request.app[VIEW].bell
     key = (request.path_qs, request[KNOWN])
     async with rendered.turn:
-        rung, at, content = rendered.pages.get(key, (-1, 0.0, bytearray()))
-        if rung == bell.rung and time.monotonic() - at < FRESH:
-            return content
+        if (kept := rendered.fresh(key, bell.rung)) is not None:
+            return kept
         rung = bell.rung
         template, values = await made(request)
         content = await _render(request, template, values)
-        rendered.pages.pop(key, None)
-        rendered.pages[key] = rung, time.monotonic(), content
-        while len(rendered.pages) > KEPT:
-            del rendered.pages[next(iter(rendered.pages))]
+        rendered.keep(key, rung, content)
         return content
 
 
