@@ -7,7 +7,7 @@ demo:
 	@.venv/bin/epoll-watchdog demo $(ARGS)
 
 # What measures time, or looks at all processes of the host, has the machine to itself; the rest runs on two cores.
-ALONE = tests/bench tests/demo tests/evidence tests/helper tests/lookalikes tests/probes tests/target tests/test_hands.py \
+ALONE = tests/bench tests/demo tests/evidence tests/helper tests/lookalikes tests/page tests/probes tests/target tests/test_hands.py \
 	tests/test_stacks.py
 
 test: lint
