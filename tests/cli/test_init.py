@@ -29,7 +29,10 @@ def test_a_file_that_exists_is_refused_before_anything_is_asked(tmp_path: Path) 
     file.write_text("mine")
     done = init("--output", file)
 
-    assert (done.exit_code, done.stderr) == (1, f"Error: {file} exists; --force replaces it\n")
+    assert (done.exit_code, done.stderr) == (
+        1,
+        f"Error: {file} exists; --force replaces it, and keeps it as {file.name}~\n",
+    )
     assert file.read_text() == "mine"
 
 
@@ -72,6 +75,13 @@ def test_with_force_a_file_is_replaced_and_a_link_is_not_followed(tmp_path: Path
     write(file, "text\n", force=True)
 
     assert (file.is_symlink(), file.read_text(), target.read_text()) == (False, "text\n", "mine")
+
+
+def test_with_force_the_file_of_before_is_kept(tmp_path: Path) -> None:
+    file = tmp_path / "new.toml"
+    for text in ("first", "second", "third"):
+        write(file, text, force=True)
+    assert {each.name: each.read_text() for each in tmp_path.iterdir()} == {"new.toml": "third", "new.toml~": "second"}
 
 
 def test_a_directory_that_can_t_be_written_is_told(tmp_path: Path) -> None:

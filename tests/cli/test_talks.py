@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from watchdog.cli.survey import Listener
-from watchdog.cli.talks import Talk, asked_at, talks
+from watchdog.cli.talks import Talk, asked_at, harmed, talks
 from watchdog.probes import PROBES
 from watchdog.probes.tls import TlsConfig
 from watchdog.reading import Family
@@ -33,6 +33,7 @@ STRANGERS = [
     ("jetdirectd", "0.0.0.0:9100"),
     ("nginx", "0.0.0.0:5432"),
     ("haproxy", "0.0.0.0:25"),
+    ("haproxy", "0.0.0.0:27017"),
 ]
 
 
@@ -78,3 +79,13 @@ def test_each_talk_makes_settings_that_are_accepted(program: str, address: str) 
 )
 def test_a_socket_of_all_addresses_is_asked_at_loopback(address: str, asked: str) -> None:
     assert asked_at(address) == asked
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [("10.0.0.5:3306", "max_connect_errors"), ("127.0.0.1:3306", ""), ("0.0.0.0:3306", ""), ("[::1]:3306", "")],
+)
+def test_a_mysql_that_would_shut_out_its_host_is_not_even_connected_to(address: str, why: str) -> None:
+    assert why in harmed(Listener(Family.TCP, address, ("mysqld",)))
+    assert bool(harmed(Listener(Family.TCP, address, ("mysqld",)))) == bool(why)
+    assert harmed(Listener(Family.UNIX, "/run/mysqld/mysqld.sock", ("mysqld",))) == ""

@@ -12,7 +12,7 @@ import pytest
 
 from tests import servers
 from watchdog import probes
-from watchdog.cli import agent
+from watchdog.cli import agent, talks
 from watchdog.cli.agent import Agent, witness
 from watchdog.cli.proposed import Proposal
 from watchdog.cli.reachable import unreachable
@@ -97,6 +97,16 @@ async def test_a_service_that_keeps_silent_is_no_reason_to_be_content_with_a_con
     [probe] = (await asked(tcp(silent, "redis-server"))).probes
 
     assert (probe.talk.keys["send"], probe.seen.kind) == ("PING\r\n", Kind.SILENT)
+
+
+async def test_silence_to_what_only_the_port_spoke_for_says_nothing(
+    silent: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(talks, "HTTP_PORTS", (silent,))
+    found = await asked(tcp(silent, "plc-gateway"))
+
+    assert found.probes == ()
+    assert "silent" in found.unasked[0][1]
 
 
 async def test_where_nobody_listens_any_more_there_is_no_probe() -> None:

@@ -72,7 +72,7 @@ def command(units: tuple[str, ...], output: Path | None, force: bool, config: Pa
     if force and output is None:
         raise click.UsageError("--force goes with --output.")
     if output is not None and not force and os.path.lexists(output):
-        raise NotMade(f"{output} exists; --force replaces it")
+        raise _exists(output)
     first = _first(units, config, output)
     if as_json:
         click.echo(json.dumps(_as_json(first), indent=2))
@@ -239,7 +239,9 @@ def _pairs(found: Iterable[tuple[str, str]]) -> list[Mapping[str, str]]:
 
 
 def write(file: Path, text: str, *, force: bool) -> None:
-    """Write the file as a whole or not at all. Raises `NotMade`: it exists, or can't be written."""
+    """Write the file as a whole or not at all; one that is replaced is kept beside it. Raises `NotMade`: it exists, or
+    can't be written.
+    """
     try:
         descriptor, draft = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
     except OSError as error:
@@ -251,13 +253,29 @@ def write(file: Path, text: str, *, force: bool) -> None:
             os.fchmod(stream.fileno(), MODE)
             os.fsync(stream.fileno())
         if force:
+            _keep(file)
             Path(draft).replace(file)
         else:
             os.link(draft, file)  # where somebody was faster, his file stays
     except FileExistsError:
-        raise NotMade(f"{file} exists; --force replaces it") from None
+        raise _exists(file) from None
     except OSError as error:
         raise NotMade(f"{file}: {error.strerror}") from None
     finally:
         with contextlib.suppress(FileNotFoundError):
             Path(draft).unlink()
+
+
+def _exists(file: Path) -> NotMade:
+    return NotMade(f"{file} exists; --force replaces it, and keeps it as {kept(file).name}")
+
+
+def kept(file: Path) -> Path:
+    """Where a file that is replaced is kept: the daemon reads no such name."""
+    return file.with_name(f"{file.name}~")
+
+
+def _keep(file: Path) -> None:
+    if not file.is_symlink() and file.exists():
+        kept(file).unlink(missing_ok=True)
+        os.link(file, kept(file))

@@ -12,7 +12,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
 from watchdog.cli.survey import Listener, Seen, Survey
-from watchdog.cli.talks import port_of
+from watchdog.cli.talks import harmed, port_of
 from watchdog.reading import Family
 from watchdog.target import is_never_touched
 
@@ -119,6 +119,8 @@ def _order(listener: Listener) -> tuple[bool, int, bool, str]:
 def _unasked(listener: Listener, asked: Collection[Listener]) -> str:
     if listener.closed:
         return listener.closed
+    if why := harmed(listener):
+        return why
     if port_of(listener) and port_of(listener) in map(port_of, asked):
         return SAME_PORT
     if port_of(listener) - 10000 in map(port_of, asked) and any("redis" in name for name in listener.programs):

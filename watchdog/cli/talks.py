@@ -32,7 +32,17 @@ MONITORS = re.compile(r"prometheus(-[a-z-]+)?|alertmanager|[a-z]+_exporter")
 HTTP_PORTS, HTTPS_PORTS = (80, 8080), (443, 8443)
 # Of servers that speak first: what their greeting is known by.
 GREETINGS = {21: "^220", 22: "^SSH-", 25: "^220", 587: "^220", 110: r"^\+OK", 143: r"^\* OK"}
-OTHERS = {465, 993, 995, 3306, 5432, 6379, 11211, *GREETINGS}  # ports at which a web server passes on what is no HTTP
+# Ports at which a web server passes on what is no HTTP, and where the question would go to another host.
+OTHERS = {
+    *GREETINGS,
+    *(88, 389, 465, 636, 993, 995, 1433, 1521, 1883, 2181, 3306, 3389, 4222, 5432, 5671, 5672, 6379, 6380, 6432),
+    *(8883, 9000, 9042, 9092, 11211, 26379, 27017, 33060),
+}
+LOOPBACK = ("127.", "[::1]", "0.0.0.0", "[::]")  # where a server on all addresses is asked, too
+COUNTS = (
+    "MySQL counts each connection without a login, and after max_connect_errors of them refuses this host; "
+    "over loopback and a Unix socket it does not count"
+)
 
 GET_VALUES, VALUES = "\x01\x09\0\0\0\0\0\0", r"\x01\x0a"  # FastCGI's FCGI_GET_VALUES, and its result
 STARTUP = "\0\0\0\x1d\0\x03\0\0user\0epoll-watchdog\0\0"
@@ -42,13 +52,21 @@ STARTUP = "\0\0\0\x1d\0\x03\0\0user\0epoll-watchdog\0\0"
 class Talk:
     """A probe that might do: its `type`, its keys, and in words why it looks like this.
 
-    `proves`: bytes come back, so that it tells a service that sleeps from one that is well.
+    `proves`: bytes come back, so that it tells a service that sleeps from one that is well. `guessed`: only the port
+    speaks for it, so that silence says nothing.
     """
 
     type: str
     keys: Mapping[str, Any]
     why: str
     proves: bool = True
+    guessed: bool = False
+
+
+def harmed(listener: Listener) -> str:
+    """Why it is not even connected to; empty where it may be."""
+    local = listener.family is Family.UNIX or listener.address.startswith(LOOPBACK)
+    return COUNTS if _is(listener, MYSQL) and not local else ""
 
 
 def talks(listener: Listener) -> tuple[Talk, ...]:
@@ -123,11 +141,14 @@ def _http(listener: Listener, scheme: str) -> Iterator[Talk]:
         keys = {"url": f"{scheme}://{asked_at(listener.address)}{_path(listener)}"}
     if scheme == "https":
         keys["tls_config"] = {"insecure_skip_verify": True}
+    guessed = not _is(listener, WEB) and not _is(listener, MONITORS)
+    passed_on = "; where it is passed on to another server, this tells of that one" if _is(listener, WEB) else ""
     whose = "; its certificate is not checked: give tls_config a server_name for that" if scheme == "https" else ""
     keys["follow_redirects"] = False
-    yield Talk("http", keys, f"any status of 2xx is well{whose}")
-    why = f"any of these answers shows that the server lives{whose}. Better is a page of its own that answers 2xx"
-    yield Talk("http", {**keys, "valid_status_codes": ANY_ANSWER}, why)
+    yield Talk("http", keys, f"any status of 2xx is well{passed_on}{whose}", guessed=guessed)
+    better = "Better is a page of its own that answers 2xx"
+    why = f"any of these answers shows that the server lives{passed_on}{whose}. {better}"
+    yield Talk("http", {**keys, "valid_status_codes": ANY_ANSWER}, why, guessed=guessed)
 
 
 def _path(listener: Listener) -> str:

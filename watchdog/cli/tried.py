@@ -60,7 +60,7 @@ def chosen_of(found: Sequence[Tried]) -> tuple[Tried, ...]:
     """Those that prove most."""
     ranks: tuple[Callable[[Tried], bool], ...] = (
         lambda tried: tried.proves,
-        lambda tried: tried.talk.proves and tried.seen.kind is not Kind.ERROR,
+        lambda tried: tried.talk.proves and tried.seen.kind is not Kind.ERROR and not tried.talk.guessed,
         lambda tried: tried.seen.kind is Kind.ALIVE,
     )
     every = (tuple(filter(rank, found)) for rank in ranks)
