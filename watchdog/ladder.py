@@ -373,9 +373,9 @@ def _alert(policy: Policy, incident: Incident, now: float, records: list[Record]
     reminds = incident.acked and incident.told is not None  # who acknowledged it knows
     incident = replace(incident, tried=(*incident.tried, Rung.ALERT), told=now)
     exhausted = due(policy, incident) is None
-    severity: Severity | None = Severity.CRITICAL if exhausted else Severity.WARNING
+    severity = Severity.CRITICAL if exhausted else Severity.WARNING
     if reminds:
-        severity = None
+        severity = Severity.INFO
     text = f"{incident.verdict} since {format_duration(now - incident.since)}"
     if exhausted:
         incident = replace(incident, exhausted=now)

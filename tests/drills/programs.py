@@ -37,8 +37,14 @@ class Running:
 
     def epolls(self) -> int:
         """How many epolls its processes have: a drill leaves none behind."""
-        files = [file for pid in self.serving for file in Path(f"/proc/{pid}/fd").iterdir()]
-        return sum(file.readlink() == Path(EVENTPOLL) for file in files)
+        return sum(map(_is_epoll, (file for pid in self.serving for file in Path(f"/proc/{pid}/fd").iterdir())))
+
+
+def _is_epoll(file: Path) -> bool:
+    try:
+        return file.readlink() == Path(EVENTPOLL)
+    except FileNotFoundError:  # closed meanwhile: a client's
+        return False
 
 
 Start = Callable[[Path], AbstractContextManager[Running]]
