@@ -7,8 +7,8 @@ demo:
 	@.venv/bin/epoll-watchdog demo $(ARGS)
 
 # What measures time, or looks at all processes of the host, has the machine to itself; the rest runs on two cores.
-ALONE = tests/bench tests/demo tests/evidence tests/helper tests/lookalikes tests/page tests/probes tests/target tests/test_hands.py \
-	tests/test_stacks.py
+ALONE = tests/bench tests/demo tests/evidence tests/helper tests/lookalikes tests/page tests/probes tests/target \
+	tests/cli/test_diagnose.py tests/test_hands.py tests/test_heart.py tests/test_stacks.py
 
 test: lint
 ifdef ARGS
@@ -16,7 +16,7 @@ ifdef ARGS
 else
 	@.venv/bin/python -m tests.kernel_lab.kernel  # minutes of both cores, which no test is to be measured beside
 	@failed=0; \
-	.venv/bin/pytest -n 3 $(ALONE:%=--ignore=%) || failed=1; \
+	.venv/bin/pytest -n 2 $(ALONE:%=--ignore=%) || failed=1; \
 	.venv/bin/pytest $(ALONE) || failed=1; \
 	exit $$failed
 endif

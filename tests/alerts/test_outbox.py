@@ -21,8 +21,8 @@ import pytest
 
 from tests.alerts.outbox_child import SERVICES, STORY
 
-EVENTS = int(os.environ.get("OUTBOX_EVENTS", "2000"))
-KILLS = int(os.environ.get("OUTBOX_KILLS", "15"))
+EVENTS = int(os.environ.get("OUTBOX_EVENTS", "1000"))
+KILLS = int(os.environ.get("OUTBOX_KILLS", "8"))
 CHANNELS = 3
 FLAP = 0.4  # s on the average that the third channel is up, or down
 DEADLINE = 60.0 + EVENTS / 50  # s; some 5 ms an event, where nothing else runs

@@ -42,6 +42,7 @@ Hosts = st.builds(
     restarting=st.sampled_from(["", "", "redis"]),
     hold_file=st.sampled_from([False, False, False, True]),
     sick_parents=st.sampled_from([(), (), (), ("redis",)]),
+    window=st.sampled_from(["", "", "", "maintenance window night"]),
 )
 Outlooks = st.none() | st.builds(
     RestartOutlook,
@@ -106,7 +107,7 @@ class Life:
                 sick = stance(diagnosis.verdict) is Stance.SICK
                 self.useless = self.useless and stance(diagnosis.verdict) is not Stance.GOOD
                 new = event.epoch not in (None, self.state.epoch)
-                if not (sick and event.dark) or event.host.sick_parents:
+                if not (sick and event.dark) or event.host.excuses:
                     self.unbroken_since = None
                 elif late or new or self.unbroken_since is None:
                     self.unbroken_since = self.now
@@ -150,6 +151,7 @@ class Life:
         assert rung is Rung.NUDGE or self.policy.mode is Mode.FULL, "no restart in mode nudge"
         assert self.paused_until is None, "nothing is done while paused"
         assert not event.host.hold_file, "nothing is done under the hold file"
+        assert not event.host.window, "nothing is done in a maintenance window"
         assert event.host.sick <= event.host.max_sick, "nothing is done while too many are sick"
         assert stance(event.diagnosis.verdict) is Stance.SICK, (
             "nothing is done in grace, when blind, stopped or healthy"
@@ -220,7 +222,7 @@ def happenings(draw: st.DrawFn) -> Callable[[Life], None]:
     return happen
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(Policies, st.lists(happenings(), min_size=1, max_size=40))
 def test_the_ladder_keeps_its_promises(policy: Policy, story: list[Callable[[Life], None]]) -> None:
     life = Life(policy)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.lookalikes import false_proofs
 
-READINGS = int(os.environ.get("READINGS") or 360)
+READINGS = int(os.environ.get("READINGS") or 240)
 
 
 @pytest.mark.timeout(3600)

@@ -48,7 +48,8 @@ ExecStart=/bin/sh -c 'mkfifo /run/{name}/say; while :; do read line </run/{name}
 SAYS = {
     "main": 'echo "$$line"',
     "child": '/bin/sh -c "echo $$line"',
-    "syslog": 'logger --tag other "$$line"',
+    # It stays until journald has read whose process it is: of one that is gone nobody knows the unit.
+    "syslog": '{ echo "$$line"; sleep 1; } | logger --tag other',
     "sub-cgroup": (
         "( cgroup=/sys/fs/cgroup$$(sed -n s/^0:://p /proc/self/cgroup); mkdir -p $$cgroup/sub; "
         '/bin/sh -c "echo \\\\$$\\\\$$ >$$cgroup/sub/cgroup.procs; echo $$line; cat /proc/self/cgroup" )'
