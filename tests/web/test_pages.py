@@ -173,6 +173,40 @@ async def test_a_service_that_nobody_looked_at_yet_is_told_so() -> None:
     assert "1 of 1 service not looked at yet" in await text_of(Daemon(guarded=(unseen,)), "/")
 
 
+def found(verdict: str, name: str = "ravendb") -> ServiceView:
+    return replace(STALLED, name=name, verdict=verdict, incident=None)
+
+
+@pytest.mark.parametrize(
+    ("services", "summary"),
+    [
+        ([found("stopped")], "■ 1 of 1 service stopped: ravendb"),
+        ([RAVENDB, found("stopped", "redis")], "■ 1 of 2 services stopped: redis"),
+        (
+            [RAVENDB, found("stopped", "redis"), found("starting", "nginx")],
+            "… 1 of 3 services not settled: nginx; 1 stopped: redis",
+        ),
+        (
+            [found("stopped", "redis"), found("hung"), found("unsettled", "nginx")],
+            "✕ 1 of 3 services not healthy: ravendb; 1 not settled: nginx; 1 stopped: redis",
+        ),
+        (
+            [found("stopped"), replace(RAVENDB, name="redis", last_round_at=None)],
+            "… 1 of 2 services not looked at yet: redis; 1 stopped: ravendb",
+        ),
+        ([found("of a later version")], "✕ 1 of 1 service not healthy: ravendb"),
+        (
+            [found("hung", f"web{each}") for each in range(5)],
+            "✕ 5 of 5 services not healthy: web0, web1, web2 and 2 more",
+        ),
+    ],
+)
+async def test_only_what_is_ill_turns_the_page_red(services: Sequence[ServiceView], summary: str) -> None:
+    page = await ask(Daemon(guarded=services), "/")
+    assert f"<title>{summary} · epoll-watchdog</title>" in page.text
+    assert f"/static/{'bad' if '✕' in summary else 'good'}.svg" in page.text
+
+
 async def test_without_a_service_it_says_so() -> None:
     assert "No service is guarded" in await text_of(Daemon(guarded=(), stored=()), "/")
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -24,7 +24,7 @@ from watchdog.web.keys import KNOWN, VIEW
 from watchdog.web.paced import joined
 from watchdog.web.stories import chapter, line
 from watchdog.web.view import ServiceView, Unavailable, View
-from watchdog.web.words import SYMBOLS, Tone, local, many, printable
+from watchdog.web.words import SYMBOLS, Tone, local, many, printable, tone_of
 
 POLICY = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; "
@@ -35,6 +35,10 @@ KEPT = 4  # rendered pages: a megabyte or two
 FEW, PAGE = 20, 50  # incidents on the first page, and on each of the list
 MOST_OPEN = 50
 MOST_PAGES = 100_000
+MOST_NAMED = 3
+UNSEEN = (Tone.WAIT, "not looked at yet")
+SEEN = {Tone.BAD: (Tone.BAD, "not healthy"), Tone.WAIT: (Tone.WAIT, "not settled"), Tone.REST: (Tone.REST, "stopped")}
+NOT_HEALTHY = (SEEN[Tone.BAD], SEEN[Tone.WAIT], UNSEEN, SEEN[Tone.REST])  # the worst first
 FOR_OTHERS = 1.0  # times as long as rendering takes is the probes'
 
 Values = Mapping[str, Any]
@@ -158,18 +162,26 @@ def _rows(view: View, services: list[ServiceView], now: float) -> Iterator[Card]
     return (row(each, view.past(each.name, ROWS), now) for each in services)
 
 
-def _summary(services: list[ServiceView] | Any) -> tuple[Tone, str]:
+def _summary(services: Sequence[ServiceView]) -> tuple[Tone, str]:
+    """What is not healthy, the worst first, and its tone. One that its operator stopped is no fault."""
     if not services:
         return Tone.REST, "No service is guarded"
-    unseen = [each for each in services if each.last_round_at is None]
-    ill = [each for each in services if not each.healthy and each.last_round_at is not None]
-    if ill:
-        names = ", ".join(printable(each.name) for each in ill[:3])
-        more = f" and {len(ill) - 3} more" if len(ill) > 3 else ""
-        return Tone.BAD, f"{len(ill)} of {many(len(services), 'service')} not healthy: {names}{more}"
-    if unseen:
-        return Tone.WAIT, f"{len(unseen)} of {many(len(services), 'service')} not looked at yet"
-    return Tone.GOOD, "The service is healthy" if len(services) == 1 else f"All {len(services)} services are healthy"
+    groups: dict[tuple[Tone, str], list[str]] = {group: [] for group in NOT_HEALTHY}
+    for each in services:
+        group = UNSEEN if each.last_round_at is None else SEEN.get(tone_of(each.verdict))
+        if group is not None:
+            groups[group].append(printable(each.name))
+    found = [(tone, word, names) for (tone, word), names in groups.items() if names]
+    if not found:
+        all_of_them = "The service is" if len(services) == 1 else f"All {len(services)} services are"
+        return Tone.GOOD, f"{all_of_them} healthy"
+    numbers = [f"{len(found[0][2])} of {many(len(services), 'service')}", *(str(len(names)) for *_, names in found[1:])]
+    told = (f"{number} {word}: {_first(names)}" for number, (_, word, names) in zip(numbers, found, strict=True))
+    return found[0][0], "; ".join(told)
+
+
+def _first(names: Sequence[str]) -> str:
+    return ", ".join(names[:MOST_NAMED]) + (f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else "")
 
 
 async def _service(request: web.Request) -> tuple[str, Values]:
