@@ -52,10 +52,12 @@ class Rendered:
     pages: dict[tuple[str, bool], tuple[int, float, bytearray]] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    def fresh(self, key: tuple[str, bool], rung: int) -> bytearray | None:
-        """What may be given out again: nothing happened meanwhile, and it is not old."""
+    def fresh(self, key: tuple[str, bool], asked: int) -> bytearray | None:
+        """What may be given out to whom asked at that count of the bell: it tells all that had happened by then, and is
+        not old.
+        """
         then, at, content = self.pages.get(key, (-1, 0.0, None))
-        return content if then == rung and time.monotonic() - at < FRESH else None
+        return content if then >= asked and time.monotonic() - at < FRESH else None
 
     def keep(self, key: tuple[str, bool], rung: int, content: bytearray) -> None:
         """For whoever asks next. What is old is of no use to anybody."""
@@ -99,8 +101,9 @@ def _page(made: Page) -> Callable[[web.Request], Awaitable[web.Response]]:
 async def _rendered(request: web.Request, made: Page) -> bytearray:
     rendered, bell = request.app[RENDERED], request.app[VIEW].bell
     key = (request.path_qs, request[KNOWN])
+    asked = bell.rung  # not what it is when his turn has come: in an incident it rings while he waits
     async with rendered.turn:
-        if (kept := rendered.fresh(key, bell.rung)) is not None:
+        if (kept := rendered.fresh(key, asked)) is not None:
             return kept
         rung = bell.rung
         template, values = await made(request)
