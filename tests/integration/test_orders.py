@@ -42,9 +42,7 @@ def order(directory: Path, *words: str, code: int = 0) -> str:
 
 
 def status(guard: Guarding) -> str:
-    command = [sys.executable, "-P", "-m", "watchdog", "status", "--url", f"http://{guard.daemon.address}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env={"COLUMNS": "80"})
-    return " ".join(done.stdout.split())
+    return " ".join(_run("status", "--url", f"http://{guard.daemon.address}").stdout.split())
 
 
 def test_a_paused_service_is_not_healed_until_it_is_resumed_and_a_restart_of_the_daemon_forgets_nothing(
@@ -68,6 +66,24 @@ def test_a_paused_service_is_not_healed_until_it_is_resumed_and_a_restart_of_the
         incident = guard.wait_record("demo", "resolved")
         assert [kind for kind in kinds(incident) if kind in ("paused", "resumed", "nudged")] == ["resumed", "nudged"]
         assert order(tmp_path, "resume", "demo") == "demo: was not paused\n"
+
+
+def test_evidence_is_handed_out_over_the_control_socket(service: child.Service, tmp_path: Path) -> None:
+    with guarding(tmp_path, demo_table(service), env=environment(tmp_path)) as guard:
+        guard.wait_verdict("demo", "healthy")
+        service.lose_wakeup()
+        incident = guard.wait_record("demo", "resolved")["id"]
+        shown = [
+            _run("explain", incident, "--url", url).stdout
+            for url in (f"unix:{tmp_path}/control/control.sock", f"http://{guard.daemon.address}")
+        ]
+    assert ["did not hand out" in told for told in shown] == [False, True]
+    assert "(loop)" in shown[0]
+
+
+def _run(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "watchdog", *words]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, env={"COLUMNS": "80"})
 
 
 def test_a_pause_ends_by_itself(service: child.Service, tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ import click
 from watchdog.cli.api import Daemon, Denied, daemon_options
 from watchdog.cli.asked import incident_ids
 from watchdog.cli.explained import Explanation, Tried, explained
+from watchdog.cli.orders import SOCKET
 from watchdog.cli.stored import DATABASE, Incident, one
 from watchdog.cli.terminal import bullets, console, lasting, offset, plain, table
 
@@ -173,7 +174,7 @@ def _without(incident: Incident, missing: str) -> Iterator[RenderableType]:
         "Which thread slept where is in the evidence, which the daemon did not hand out",
         [
             missing,
-            "over a private Unix socket, if the config's [http] listens on one: --url unix:/PATH",
+            f"over the daemon's own Unix socket, as root or one of its group: --url unix:{SOCKET}",
             "as a user of web_config's: --user NAME --password-file FILE",
             f"on the host itself, as root: epoll-watchdog replay {DATABASE} --incident {incident['id'][:8]}",
         ],

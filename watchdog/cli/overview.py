@@ -94,7 +94,8 @@ def _is_filling(queue: Queue) -> bool:
 def _below(service: Service) -> Iterator[str]:
     """What is told of a service in whole sentences."""
     yield from () if service["healthy"] else service["reasons"]
-    if service["held_for"] and service["held_for"] != service["window"]:
+    told = service["paused"] and service["held_for"].startswith("paused by ")
+    if service["held_for"] and service["held_for"] != service["window"] and not told:
         yield f"the next rung waits: {service['held_for']}"
     if service["paused"]:
         yield f"paused by {service['pause_by']}{_until(service['pause_until'])}{_because(service['pause_reason'])}"
