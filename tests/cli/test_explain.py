@@ -98,7 +98,7 @@ async def test_without_the_evidence_it_says_why_and_how_to_get_it(daemon: Daemon
     shown = words(done.stdout)
     assert done.returncode == 0
     assert "evidence goes out only over a private Unix socket" in shown
-    assert "--url unix:/PATH" in shown
+    assert "--url unix:/run/epoll-watchdog/control/control.sock" in shown
     assert "--user NAME --password-file FILE" in shown
     assert "replay /var/lib/epoll-watchdog/state.db --incident 01234567" in shown
 
