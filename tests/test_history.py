@@ -99,6 +99,23 @@ def test_a_pause_that_is_longer_is_a_gap() -> None:
     assert kinds(history, 60_300.0)[-6:] == [Kind.ALIVE, None, None, None, None, Kind.ALIVE]
 
 
+def test_what_was_last_found_holds_up_to_now() -> None:
+    """However long the interval is: no gap until the next round is overdue, and then all of it is one."""
+    history = History()
+    history.looked("web", 60_000.0, alive(), interval=60.0)
+    assert kinds(history, 60_055.0, MINUTES)[-12:] == [Kind.ALIVE] * 12
+    assert kinds(history, 60_120.0, MINUTES)[-25:] == [Kind.ALIVE] * 25
+    assert kinds(history, 60_121.0, MINUTES)[-25:] == [Kind.ALIVE, *[None] * 24]
+    assert kinds(history, 60_120.0)[-3:] == [Kind.ALIVE] * 3
+
+
+def test_what_holds_is_the_last_that_was_found_and_not_the_worst_of_its_bucket() -> None:
+    history = History()
+    history.looked("web", 60_001.0, {"tcp": Observation(Kind.SILENT, 2.0, "")}, interval=5.0)
+    history.looked("web", 60_059.0, alive(), interval=5.0)
+    assert kinds(history, 60_061.0)[-2:] == [Kind.SILENT, Kind.ALIVE]
+
+
 def test_after_all_the_hours_nothing_is_left() -> None:
     history = History()
     history.looked("web", 60_000.0, alive(), interval=5.0)

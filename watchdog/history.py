@@ -2,7 +2,7 @@
 
 Rules of this file. A span of time is cut into buckets; of a probe each keeps the worst kind of outcome and the longest
 wait for one, of a service the longest accept queue. Two spans are kept: `HOURS`, a bucket a minute, and `MINUTES`, a
-bucket every five seconds. Between two rounds what the last one found holds, unless they are further apart than twice
+bucket every five seconds. What a round found holds until the next one, or until now, unless that is longer than twice
 the interval: then nobody knows. Times are those of one clock that never goes back.
 
 It is small, for it lives in the daemon: a bucket has 3 bytes of a probe and 2 of a service. 1,000 services with three
@@ -91,34 +91,39 @@ class Past:
 class Ring:
     """The buckets of a span, in arrays that are never longer. `put` keeps the greater of what falls into one."""
 
-    __slots__ = ("_last", "_rows", "span")
+    __slots__ = ("_last", "_put", "_rows", "_until", "span")
 
     def __init__(self, span: Span, codes: str) -> None:
         self.span = span
         self._rows = tuple(array(code, bytes(array(code).itemsize * span.count)) for code in codes)
         self._last: int | None = None  # the number of the newest bucket
+        self._put: tuple[int, ...] = (0,) * len(codes)  # what was last put in,
+        self._until = 0.0  # and how long it holds
 
-    def put(self, now: float, values: tuple[int, ...], hold: float) -> None:
-        """Take what was seen now; what was last seen holds for up to `hold` seconds after it."""
+    def put(self, now: float, values: tuple[int, ...], until: float) -> None:
+        """Take what was seen now; it holds until then."""
         number = int(now // self.span.width)
         if self._last is None or number > self._last:
-            self._advance(number, hold)
+            self._advance(number, now)
         place = number % self.span.count
         for row, value in zip(self._rows, values, strict=True):
             if value > row[place]:
                 row[place] = value
+        self._put, self._until = values, until
 
-    def _advance(self, number: int, hold: float) -> None:
+    def _advance(self, number: int, now: float) -> None:
         last = self._last
         self._last = number
         if last is None:
             return
-        held = (number - last - 1) * self.span.width <= hold
-        for row in self._rows:
-            before = row[last % self.span.count] if held else 0
+        for row, held in zip(self._rows, self._held(now), strict=True):
             for skipped in range(max(last + 1, number - self.span.count + 1), number):
-                row[skipped % self.span.count] = before
+                row[skipped % self.span.count] = held
             row[number % self.span.count] = 0
+
+    def _held(self, now: float) -> tuple[int, ...]:
+        """What the buckets have into which nothing was put since."""
+        return self._put if now <= self._until else (0,) * len(self._rows)
 
     def read(self, now: float) -> tuple[array[int], ...]:
         """Each row's buckets up to now, oldest first."""
@@ -127,10 +132,10 @@ class Ring:
         passed = min(newest - last, count)  # buckets that nothing was put into, at the end
         oldest = (newest + 1) % count
         read = []
-        for row in self._rows:
+        for row, held in zip(self._rows, self._held(now), strict=True):
             unrolled = row[oldest:] + row[:oldest]
             for place in range(count - passed, count):
-                unrolled[place] = 0
+                unrolled[place] = held
             read.append(unrolled)
         return tuple(read)
 
@@ -155,13 +160,14 @@ class History:
     def looked(self, service: str, now: float, found: Mapping[str, Observation], interval: float) -> None:
         """A round was taken; `interval` seconds are to pass until the next one begins."""
         kept = self._services.setdefault(service, _Service())
+        until = now + 2 * interval
         for probe, seen in found.items():
             rings = kept.probes.get(probe)
             if rings is None:
                 rings = kept.probes[probe] = _rings("BH")
             values = RANKS[seen.kind], coded(seen.latency)
             for ring in rings:
-                ring.put(now, values, 2 * interval)
+                ring.put(now, values, until)
 
     def queued(self, service: str, now: float, queues: Queues) -> None:
         """The accept queues were read. A service without listeners has no such history."""
@@ -170,7 +176,7 @@ class History:
         if queues.queues:
             longest = min(LONGEST_QUEUE, max(queue.length for queue in queues.queues))
             for ring in kept.queue:
-                ring.put(now, (longest + 1,), 0.0)
+                ring.put(now, (longest + 1,), now)
 
     def keep_only(self, services: Mapping[str, Iterable[str]]) -> None:
         """Forget services, and probes of services, that are guarded no more."""
