@@ -63,6 +63,7 @@ class Track:
 
     ranks: bytes
     codes: Sequence[int]
+    ends_in: float  # s from now until the newest bucket is over
 
     def runs(self) -> Iterator[tuple[Kind | None, int, int]]:
         """Buckets in a row that are alike: their kind (None: nobody looked), the first one's place, how many."""
@@ -202,7 +203,7 @@ class History:
 
 def _track(ring: Ring, now: float) -> Track:
     ranks, codes = ring.read(now)
-    return Track(ranks.tobytes(), codes)
+    return Track(ranks.tobytes(), codes, ring.span.width - now % ring.span.width)
 
 
 def coded(latency: float) -> int:

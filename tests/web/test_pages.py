@@ -229,7 +229,7 @@ async def test_the_last_hours_are_drawn_and_told_in_words() -> None:
         if label
     )
     assert "0 of 128 at *:443" in page.text
-    assert re.search(r"silent, \d\d:\d\d:\d\d to \d\d:\d\d:\d\d", page.text)
+    assert re.search(r"silent, \d\d:\d\d to \d\d:\d\d", page.text)
 
 
 async def test_soon_after_the_start_the_plots_show_minutes() -> None:

@@ -146,7 +146,7 @@ async def _overview(request: web.Request) -> tuple[str, Values]:
         "tone": tone,
         "symbol": SYMBOLS[tone],
         "summary": summary,
-        "cards": (card(each, view.past(each.name, ALL), now) for each in first),
+        "cards": (card(each, view.past(each.name, ALL), time.time()) for each in first),
         "others": _rows(view, others, now),
         "others_heading": ("The others" if first else "Services") if others else "",
         "fault": "",

@@ -25,26 +25,31 @@ LEAST_TOP = 10  # connections that a plot of a queue shows at least room for
 
 
 def strip(name: str, track: Track, span: Span, now: float | None = None) -> Markup:
-    """What a probe found over a span. With the time `now` (of the wall clock) at which it ends, it tells when."""
+    """What a probe found over a span. With the time `now` (of the wall clock) up to which that is, it tells when."""
     parts, lasted = [], Counter[str]()
-    first = now - span.seconds if now is not None else None
     for kind, start, count in track.runs():
         word = str(kind) if kind is not None else "not looked at"
         lasted[word] += count * span.width
         if kind is not None:
-            parts.append(_run(kind, start, count, first, span))
+            when = "" if now is None or kind is Kind.ALIVE else _when(start, count, span, now, track.ends_in)
+            parts.append(_run(kind, start, count, when))
     told = ", ".join(f"{word} {lasting(seconds)}" for word, seconds in _worst_first(lasted))
     return _svg("strip", span.count, STRIP, f"{name}, last {lasting(span.seconds)}: {told}", parts)
 
 
-def _run(kind: Kind, start: int, count: int, first: float | None, span: Span) -> str:
+def _run(kind: Kind, start: int, count: int, when: str) -> str:
     tone = kind_tone(kind)
     height = HEIGHTS[tone]
     shape = f'<rect class="{tone}" x="{start}" y="{STRIP - height}" width="{count}" height="{height}"'
-    if kind is Kind.ALIVE or first is None:
-        return f"{shape}/>"
-    begin, end = first + start * span.width, first + (start + count) * span.width
-    return f"{shape}><title>{kind}, {o_clock(begin)} to {o_clock(end)}</title></rect>"
+    return f"{shape}><title>{kind}, {when}</title></rect>" if when else f"{shape}/>"
+
+
+def _when(start: int, count: int, span: Span, now: float, ends_in: float) -> str:
+    """From when to when, as exactly as buckets tell: those of a minute in minutes."""
+    first = now + ends_in - span.seconds
+    begin = o_clock(first + start * span.width, span.width)
+    end = o_clock(min(first + (start + count) * span.width, now), span.width)
+    return f"{begin} to {end}" if end != begin else begin
 
 
 def _worst_first(lasted: Counter[str]) -> Iterator[tuple[str, float]]:

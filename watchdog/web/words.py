@@ -90,9 +90,10 @@ def local(wall: float) -> str:
     return f"{datetime.fromtimestamp(wall).astimezone():%Y-%m-%d %H:%M:%S %Z}"
 
 
-def o_clock(wall: float) -> str:
-    """The same without the day."""
-    return f"{datetime.fromtimestamp(wall):%H:%M:%S}"  # noqa: DTZ006  of the host's zone, as its journal
+def o_clock(wall: float, step: int = 1) -> str:
+    """The same without the day; in minutes, where `step` (in seconds) is no less."""
+    near = datetime.fromtimestamp(round(wall))  # noqa: DTZ006  of the host's zone, as its journal
+    return f"{near:%H:%M}" if step >= 60 else f"{near:%H:%M:%S}"
 
 
 def many(count: int, noun: str) -> str:
