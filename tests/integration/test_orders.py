@@ -81,6 +81,14 @@ def test_evidence_is_handed_out_over_the_control_socket(service: child.Service, 
     assert "(loop)" in shown[0]
 
 
+def completed(line: str) -> str:
+    """What a shell offers for the last word of a line."""
+    asking = {"_EPOLL_WATCHDOG_COMPLETE": "bash_complete", "COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+    command = [sys.executable, "-P", "-m", "watchdog"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=asking)
+    return done.stdout.strip().removeprefix("plain,")
+
+
 def _run(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-P", "-m", "watchdog", *words]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, env={"COLUMNS": "80"})
@@ -110,6 +118,7 @@ def test_an_incident_is_acknowledged_by_the_first_letters_of_its_id(service: chi
 
 def test_an_order_that_can_not_be_given_says_why(service: child.Service, tmp_path: Path) -> None:
     with guarding(tmp_path, demo_table(service), env=environment(tmp_path)):
+        assert completed(f"epoll-watchdog pause --socket {tmp_path}/control/control.sock de") == "demo"
         told = order(tmp_path, "pause", "demo", "nginx", code=1)
         assert "no such service is guarded: nginx; there are: demo" in told
     assert "the daemon can't be asked" in order(tmp_path, "pause", "demo", code=3)

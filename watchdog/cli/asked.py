@@ -5,6 +5,7 @@ Rules of this file: a completion never fails and never complains; where the daem
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -41,6 +42,8 @@ def incident_ids(ctx: click.Context, _param: click.Parameter, incomplete: str) -
 def _daemon(ctx: click.Context) -> Daemon:
     """As the line that is being completed names it."""
     given = ctx.params
+    if (control := given.get("socket")) is not None and os.access(control, os.W_OK):
+        return Daemon(f"unix:{control}")
     password = given.get("password_file")
     return Daemon(
         given.get("url") or "http://127.0.0.1:9797",
