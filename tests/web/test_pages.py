@@ -7,7 +7,7 @@ import contextlib
 import re
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
@@ -34,7 +34,7 @@ from watchdog.model import (
 from watchdog.reading import Family, Queue, Queues, Reading, Sample, Thread
 from watchdog.recording import Entry, Recorded, Recording, Summary, decision, dump
 from watchdog.web.events import STREAMS
-from watchdog.web.pages import FEW, PAGE
+from watchdog.web.pages import FEW, PAGE, WAITING
 from watchdog.web.server import Server, serve
 from watchdog.web.view import IncidentView, ProbeView, ServiceView, TimelineView, Unavailable
 
@@ -565,12 +565,12 @@ async def test_whoever_reads_nothing_delays_nobody() -> None:
 # --- many ------------------------------------------------------------------------------------------------------------
 
 
-def crowd(kind: type[Daemon] = Daemon) -> Daemon:
+def crowd(of: type[Daemon] = Daemon) -> Daemon:
     """100 services with three probes each and six hours of ups and downs, 1,000 incidents."""
     probes = {
         name: ProbeView(type=name, plane="socket", kind="alive", latency_s=0.001) for name in ("tcp", "http", "unix")
     }
-    daemon = kind(guarded=[replace(each, probes=probes) for each in (*many(95), *many(5, healthy=False))])
+    daemon = of(guarded=[replace(each, probes=probes) for each in (*many(95), *many(5, healthy=False))])
     for service in daemon.guarded:
         for at in range(0, HOURS.seconds, 60):
             kind = Kind.SILENT if at // 600 % 7 == 3 else Kind.ALIVE
@@ -600,6 +600,102 @@ async def test_many_readers_cost_what_one_costs(kind: type[Daemon]) -> None:
         answers: Sequence[Answer] = await asyncio.gather(*(request(client, server, "/") for _ in range(20)))
     assert {answer.status for answer in answers} == {200}
     assert len(daemon.asked) - before <= 2 * 3
+
+
+async def test_what_no_page_heeds_makes_no_other_page() -> None:
+    daemon = crowd()
+    async with serving(daemon) as server, aiohttp.ClientSession() as client:
+        answers = await asyncio.gather(*(request(client, server, f"/?{number}") for number in range(20)))
+    assert {answer.status for answer in answers} == {200}
+    assert len(daemon.asked) <= 2 * 2
+
+
+@pytest.mark.parametrize(
+    ("path", "here"),
+    [
+        ("/?x=1", "/"),
+        ("/incidents?x=1&page=1", "/incidents?page=1"),
+        ("/incidents?page=1&service=ravendb", "/incidents?service=ravendb&amp;page=1"),
+    ],
+)
+async def test_a_page_leads_to_itself_by_what_it_heeds(path: str, here: str) -> None:
+    assert f'<a href="{here}">Reload</a>' in (await ask(Daemon(), path)).text
+
+
+@dataclass
+class Slow(Daemon):
+    """One that tells of incidents and evidence when it is released."""
+
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def incidents(
+        self, service: str | None, limit: int, skip: int = 0, only_open: bool = False
+    ) -> Sequence[IncidentView]:
+        """Late."""
+        found = await super().incidents(service, limit, skip, only_open)
+        self.hanging.set()
+        await self.released.wait()
+        return found
+
+    async def evidence(self, incident: str) -> bytes | None:
+        """Late."""
+        self.hanging.set()
+        await self.released.wait()
+        return await super().evidence(incident)
+
+
+async def test_of_the_pages_that_wait_there_is_a_bound_and_none_for_who_waits_for_the_same() -> None:
+    daemon = Slow()
+    async with serving(daemon) as server, aiohttp.ClientSession() as client:
+        asked = [
+            asyncio.create_task(request(client, server, f"/incidents?service={number}"))
+            for number in range(WAITING + 3)
+        ]
+        refused, waiting = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        while len(refused) < 3:
+            more, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            refused |= more
+        assert {(each.result().status, each.result().headers["Retry-After"]) for each in refused} == {(503, "1")}
+        same = asyncio.create_task(request(client, server, f"/incidents?service={daemon.asked[0][0]}"))
+        daemon.released.set()
+        assert {answer.status for answer in await asyncio.gather(same, *waiting)} == {200}
+
+
+def gone(server: Server) -> int:
+    """Clients that are answered no more."""
+    return sum(protocol.transport is None for protocol in server._doors[0]._http.connections)
+
+
+async def test_for_who_is_gone_nothing_is_made() -> None:
+    daemon = Slow()
+    async with serving(daemon) as server, aiohttp.ClientSession() as client:
+        first = asyncio.create_task(request(client, server, "/incidents"))
+        await daemon.hanging.wait()
+        host, _, port = server.address.rpartition(":")
+        for number in range(WAITING - 1):
+            _, writer = await asyncio.open_connection(host, int(port))
+            writer.write(f"GET /incidents?service={number} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            await writer.drain()
+            writer.close()
+        async with asyncio.timeout(20):
+            while gone(server) < WAITING - 1:  # noqa: ASYNC110 (an end has no event)
+                await asyncio.sleep(0.01)
+        daemon.released.set()
+        assert (await first).status == 200
+        assert (await request(client, server, "/")).status == 200
+    assert [service for service, _ in daemon.asked] == [None] * 3
+
+
+async def test_evidence_that_takes_its_time_holds_up_no_other_page() -> None:
+    daemon = Slow()
+    async with guarded(daemon) as server, aiohttp.ClientSession() as client:
+        known = {"Authorization": aiohttp.encode_basic_auth("ann", "secret")}
+        late = asyncio.create_task(request(client, server, "/incidents/01J/evidence", **known))
+        await daemon.hanging.wait()
+        async with asyncio.timeout(10):
+            assert (await request(client, server, "/incidents/01J", **known)).status == 200
+        daemon.released.set()
+        assert (await late).status == 200
 
 
 def test_the_templates_put_out_no_markup_of_others() -> None:

@@ -3,14 +3,17 @@
 Rules of this file. It is read-only, and works without JavaScript. Whatever is put out is escaped, and what is no
 printable character spelled out (`words.shown`). A page is rendered in pieces, so that no probe waits for all of it; one
 page at a time, and what was just rendered is given to whoever asks for the same, so many readers cost what one costs.
-Evidence goes only to whom is known.
+Of the pages that wait for their turn there is a bound; beyond it the answer is 503 at once. Evidence goes only to whom
+is known, and has a turn of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -32,6 +35,7 @@ POLICY = (
 )
 FRESH = 1.0  # s for which a rendered page is given out again, where nothing happened meanwhile
 KEPT = 4  # rendered pages: a megabyte or two
+WAITING = 8  # different pages that may be waited for at once; who asks for one of them anew takes no place
 FEW, PAGE = 20, 50  # incidents on the first page, and on each of the list
 MOST_OPEN = 50
 MOST_PAGES = 100_000
@@ -43,49 +47,70 @@ FOR_OTHERS = 1.0  # times as long as rendering takes is the probes'
 
 Values = Mapping[str, Any]
 Page = Callable[[web.Request], Awaitable[tuple[str, Values]]]
+Key = tuple[str, bool]  # the page's address, and whether it is known who asks
 
 
 @dataclass(slots=True)
 class Rendered:
-    """What was rendered lately, by path, query and whether it is known who asks."""
+    """What was rendered lately, and who waits for what."""
 
-    pages: dict[tuple[str, bool], tuple[int, float, bytearray]] = field(default_factory=dict)
+    pages: dict[Key, tuple[int, float, bytearray]] = field(default_factory=dict)
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    waiting: Counter[Key] = field(default_factory=Counter)
 
-    def fresh(self, key: tuple[str, bool], asked: int) -> bytearray | None:
+    def fresh(self, key: Key, asked: int) -> bytearray | None:
         """What may be given out to whom asked at that count of the bell: it tells all that had happened by then, and is
         not old.
         """
         then, at, content = self.pages.get(key, (-1, 0.0, None))
         return content if then >= asked and time.monotonic() - at < FRESH else None
 
-    def keep(self, key: tuple[str, bool], rung: int, content: bytearray) -> None:
+    def keep(self, key: Key, rung: int, content: bytearray) -> None:
         """For whoever asks next. What is old is of no use to anybody."""
         now = time.monotonic()
         found = [item for item in self.pages.items() if now - item[1][1] < FRESH and item[0] != key]
         self.pages = {**dict(found[-KEPT + 1 :]), key: (rung, now, content)}
 
+    @contextlib.asynccontextmanager
+    async def in_turn(self, key: Key) -> AsyncIterator[None]:
+        """Alone. Raises `HTTPServiceUnavailable` where too many wait."""
+        if key not in self.waiting and len(self.waiting) >= WAITING:
+            raise web.HTTPServiceUnavailable(text="too many pages are waited for", headers={"Retry-After": "1"})
+        self.waiting[key] += 1
+        try:
+            async with self.turn:
+                yield
+        finally:
+            self.waiting[key] -= 1
+            self.waiting = +self.waiting  # without those that nobody waits for
+
 
 RENDERED: web.AppKey[Rendered] = web.AppKey("rendered")
+HERE: web.RequestKey[str] = web.RequestKey("here")
+EVIDENCE: web.AppKey[Rendered] = web.AppKey("evidence")  # apart: it may be megabytes, and the other pages don't wait
 
 
 def add_to(app: web.Application) -> None:
     """Let the application show the pages."""
-    app[RENDERED] = Rendered()
+    app[RENDERED], app[EVIDENCE] = Rendered(), Rendered()
     app.router.add_get("/", _page(_overview))
     app.router.add_get("/services/{name}", _page(_service))
-    app.router.add_get("/incidents", _page(_incidents))
+    app.router.add_get("/incidents", _page(_incidents, "service", "page"))
     app.router.add_get("/incidents/{id}", _page(_incident))
-    app.router.add_get("/incidents/{id}/evidence", _page(_evidence))
+    app.router.add_get("/incidents/{id}/evidence", _page(_evidence, of=EVIDENCE))
     app.router.add_get("/static/{name}", assets.serve)
     events.add_to(app)
 
 
-def _page(made: Page) -> Callable[[web.Request], Awaitable[web.Response]]:
+def _page(
+    made: Page, *reads: str, of: web.AppKey[Rendered] = RENDERED
+) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """What answers with the page; `reads` are the parameters of the query that it heeds."""
+
     async def answer(request: web.Request) -> web.Response:
-        status = 200
+        status, request[HERE] = 200, _here(request, reads)
         try:
-            content = await _rendered(request, made)
+            content = await _rendered(request, made, request.app[of])
         except (web.HTTPNotFound, web.HTTPForbidden) as error:
             status, content = error.status, await _error(request, error.reason, error.text or "")
         except Unavailable as error:
@@ -98,13 +123,22 @@ def _page(made: Page) -> Callable[[web.Request], Awaitable[web.Response]]:
     return answer
 
 
-async def _rendered(request: web.Request, made: Page) -> bytearray:
-    rendered, bell = request.app[RENDERED], request.app[VIEW].bell
-    key = (request.path_qs, request[KNOWN])
+def _here(request: web.Request, reads: Sequence[str]) -> str:
+    """The page's address: whatever else is asked for makes no other page of it."""
+    asked = {name: request.query[name] for name in reads if name in request.query}
+    path = request.rel_url.raw_path
+    path = path if path.startswith("/") and not path.startswith("//") else "/"
+    return f"{path}?{urlencode(asked)}" if asked else path
+
+
+async def _rendered(request: web.Request, made: Page, rendered: Rendered) -> bytearray:
+    bell, key = request.app[VIEW].bell, (request[HERE], request[KNOWN])
     asked = bell.rung  # not what it is when his turn has come: in an incident it rings while he waits
-    async with rendered.turn:
+    async with rendered.in_turn(key):
         if (kept := rendered.fresh(key, asked)) is not None:
             return kept
+        if request.transport is None:
+            raise web.HTTPServiceUnavailable(text="whoever asked for it is gone")
         rung = bell.rung
         template, values = await made(request)
         content = await _render(request, template, values)
@@ -118,7 +152,7 @@ async def _render(request: web.Request, template: str, values: Values) -> bytear
         "now": local(now),
         "now_iso": datetime.fromtimestamp(now, UTC).isoformat(timespec="seconds"),
         "at": request.path,
-        "here": request.path_qs if request.path_qs.startswith("/") and not request.path_qs.startswith("//") else "/",
+        "here": request[HERE],
         "known": request[KNOWN],
         "icon": "good.svg",
         "live": False,
