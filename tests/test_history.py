@@ -23,8 +23,8 @@ def alive(latency: float = 0.001) -> dict[str, Observation]:
     return {"tcp": Observation(Kind.ALIVE, latency, "answered")}
 
 
-def queues(*lengths: int) -> Queues:
-    return Queues(0.0, tuple(Queue(at, Family.TCP, f"*:{at}", length, 128) for at, length in enumerate(lengths)))
+def queues(*lengths: int, limit: int | None = 128) -> Queues:
+    return Queues(0.0, tuple(Queue(at, Family.TCP, f"*:{at}", length, limit) for at, length in enumerate(lengths)))
 
 
 def kinds(history: History, now: float, span: Span = HOURS, service: str = "web", probe: str = "tcp") -> list[object]:
@@ -130,20 +130,31 @@ def test_the_longest_of_the_accept_queues_is_kept() -> None:
     history.queued("web", 60_010.0, queues(7, 0))
     history.queued("web", 60_060.0, queues(0, 0))
     past = history.of("web", 60_060.0)
-    assert list(past.queue[HOURS][-3:]) == [0, 131, 1]
+    assert list(past.backlog[HOURS].longest[-3:]) == [0, 131, 1]
     assert past.queues == queues(0, 0)
+
+
+def test_whether_one_of_them_was_full_is_kept_apart_from_which_is_the_longest() -> None:
+    history = History()
+    history.queued("web", 60_000.0, Queues(0.0, queues(60, limit=4096).queues + queues(11, limit=10).queues))
+    history.queued("web", 60_010.0, queues(0, 0))
+    history.queued("web", 60_060.0, Queues(0.0, queues(60, limit=4096).queues + queues(10, limit=10).queues))
+    history.queued("web", 60_120.0, queues(1000, limit=None))
+    kept = history.of("web", 60_120.0).backlog[HOURS]
+    assert list(kept.longest[-3:]) == [61, 61, 1001]
+    assert list(kept.full[-3:]) == [1, 0, 0]
 
 
 def test_a_service_without_listeners_has_no_queue() -> None:
     history = History()
     history.queued("web", 60_000.0, queues())
-    assert set(history.of("web", 60_000.0).queue[HOURS]) == {0}
+    assert set(history.of("web", 60_000.0).backlog[HOURS].longest) == {0}
 
 
 def test_an_absurd_queue_is_kept_as_the_longest_there_is_room_for() -> None:
     history = History()
     history.queued("web", 60_000.0, queues(10**9))
-    assert history.of("web", 60_000.0).queue[HOURS][-1] == 65535
+    assert history.of("web", 60_000.0).backlog[HOURS].longest[-1] == 65535
 
 
 def test_what_is_guarded_no_more_is_forgotten() -> None:

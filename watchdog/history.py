@@ -1,12 +1,12 @@
 """What was seen of each service in the last hours: a bounded memory for the status page. Nothing decides by it. Pure.
 
 Rules of this file. A span of time is cut into buckets; of a probe each keeps the worst kind of outcome and the longest
-wait for one, of a service the longest accept queue. Two spans are kept: `HOURS`, a bucket a minute, and `MINUTES`, a
-bucket every five seconds. What a round found holds until the next one, or until now, unless that is longer than twice
-the interval: then nobody knows. Times are those of one clock that never goes back.
+wait for one, of a service the longest accept queue and whether one was full. Two spans are kept: `HOURS`, a bucket a
+minute, and `MINUTES`, a bucket every five seconds. What a round found holds until the next one, or until now, unless
+that is longer than twice the interval: then nobody knows. Times are those of one clock that never goes back.
 
-It is small, for it lives in the daemon: a bucket has 3 bytes of a probe and 2 of a service. 1,000 services with three
-probes each take 7.5 MB [M].
+It is small, for it lives in the daemon: a bucket has 3 bytes of a probe and 3 of a service. 1,000 services with three
+probes each take 9.5 MB [M].
 """
 
 from __future__ import annotations
@@ -81,11 +81,19 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True)
+class Backlog:
+    """A service's accept queues over a span, oldest bucket first, up to now."""
+
+    longest: Sequence[int] = ()  # and 1; 0: nobody read one
+    full: bytes = b""  # 1 where one of them was, which its own limit says and not how long it is
+
+
+@dataclass(frozen=True, slots=True)
 class Past:
-    """A service's last hours by span. `queue`: the longest accept queue and 1, by bucket; 0: nobody read one."""
+    """A service's last hours by span."""
 
     probes: Mapping[str, Mapping[Span, Track]] = field(default_factory=dict)
-    queue: Mapping[Span, Sequence[int]] = field(default_factory=dict)
+    backlog: Mapping[Span, Backlog] = field(default_factory=dict)
     queues: Queues | None = None  # as they were last read
 
 
@@ -148,7 +156,7 @@ def _rings(codes: str) -> tuple[Ring, ...]:
 @dataclass(slots=True)
 class _Service:
     probes: dict[str, tuple[Ring, ...]] = field(default_factory=dict)
-    queue: tuple[Ring, ...] = field(default_factory=lambda: _rings("H"))
+    backlog: tuple[Ring, ...] = field(default_factory=lambda: _rings("HB"))
     queues: Queues | None = None
 
 
@@ -176,8 +184,9 @@ class History:
         kept.queues = queues
         if queues.queues:
             longest = min(LONGEST_QUEUE, max(queue.length for queue in queues.queues))
-            for ring in kept.queue:
-                ring.put(now, (longest + 1,), now)
+            values = longest + 1, int(any(queue.full for queue in queues.queues))
+            for ring in kept.backlog:
+                ring.put(now, values, now)
 
     def keep_only(self, services: Mapping[str, Iterable[str]]) -> None:
         """Forget services, and probes of services, that are guarded no more."""
@@ -196,7 +205,7 @@ class History:
                 probe: {ring.span: _track(ring, now) for ring in rings if ring.span in spans}
                 for probe, rings in kept.probes.items()
             },
-            queue={ring.span: ring.read(now)[0] for ring in kept.queue if ring.span in spans},
+            backlog={ring.span: _backlog(ring, now) for ring in kept.backlog if ring.span in spans},
             queues=kept.queues,
         )
 
@@ -204,6 +213,11 @@ class History:
 def _track(ring: Ring, now: float) -> Track:
     ranks, codes = ring.read(now)
     return Track(ranks.tobytes(), codes, ring.span.width - now % ring.span.width)
+
+
+def _backlog(ring: Ring, now: float) -> Backlog:
+    longest, full = ring.read(now)
+    return Backlog(longest, full.tobytes())
 
 
 def coded(latency: float) -> int:

@@ -1,4 +1,4 @@
-"""The pictures of a service's past: that they tell the times at which something was."""
+"""The pictures of a service's past: that they tell what was, and when."""
 
 from __future__ import annotations
 
@@ -7,9 +7,12 @@ from datetime import datetime
 
 import pytest
 
+from tests.web.test_web import RAVENDB
 from watchdog.history import HOURS, MINUTES, History, Span
 from watchdog.model import Kind, Observation
+from watchdog.reading import Family, Queue, Queues
 from watchdog.web import plots
+from watchdog.web.cards import card
 
 BEGAN = 1_700_000_400.0  # of the wall clock: a whole minute
 LASTED = 60.0
@@ -52,3 +55,40 @@ def test_also_where_the_clocks_minutes_begin_apart(later: float) -> None:
 def test_what_lasts_is_told_up_to_now() -> None:
     assert told(MINUTES, BEGAN + 32) == [f"silent, {clock(BEGAN)} to {clock(BEGAN + 32)}"]
     assert told(HOURS, BEGAN + 32) == [f"silent, {clock(BEGAN, '%H:%M')}"]
+
+
+def drawn(*queues: Queue) -> tuple[str, list[str], str]:
+    """What the plot of these accept queues says, the tones of its blocks, and its top."""
+    history = History()
+    history.queued("ravendb", 60_000.0, Queues(60_000.0, queues))
+    waiting = card(RAVENDB, history.of("ravendb", 60_000.0), BEGAN).waiting
+    assert waiting is not None
+    [label] = re.findall(r'aria-label="(.*?)"', waiting.plot)
+    return label.rpartition(": ")[2], re.findall(r'<rect class="(.*?)"', waiting.plot), waiting.top
+
+
+def public(length: int) -> Queue:
+    """haproxy's listener for its clients."""
+    return Queue(1, Family.TCP, "*:443", length, 4096)
+
+
+def admin(length: int) -> Queue:
+    """And that for its operator."""
+    return Queue(2, Family.UNIX, "/run/haproxy/admin.sock", length, 10)
+
+
+def test_a_queue_is_not_measured_by_another_ones_limit() -> None:
+    assert drawn(public(60), admin(0)) == ("up to 60", ["wait"], "100")
+
+
+def test_that_one_of_them_is_full_is_told_though_another_is_longer() -> None:
+    assert drawn(public(60), admin(11)) == ("up to 60, full 5s", ["bad"], "100")
+
+
+def test_a_queue_is_full_where_no_further_connection_is_taken() -> None:
+    assert drawn(admin(10)) == ("up to 10 of 10", ["wait"], "10")
+    assert drawn(admin(11)) == ("up to 11 of 10, full 5s", ["bad"], "20")
+
+
+def test_a_limit_that_all_have_is_told() -> None:
+    assert drawn(public(60), public(2000)) == ("up to 2000 of 4096", ["wait"], "4096")

@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from watchdog.history import HOURS, MINUTES, Past, Span
+from watchdog.history import HOURS, MINUTES, Backlog, Past, Span
 from watchdog.reading import Queue
 from watchdog.settings import format_duration
 from watchdog.web import plots
@@ -205,8 +205,8 @@ def _queue(past: Past, span: Span) -> Waiting | None:
     if not found:
         return None
     fullest = sorted(found, key=_fullness, reverse=True)
-    limits = [queue.limit for queue in found if queue.limit is not None]
-    plot, top = plots.queue(past.queue.get(span, ()), min(limits, default=None), span)
+    limits = {queue.limit for queue in found}
+    plot, top = plots.queue(past.backlog.get(span, Backlog()), limits.pop() if len(limits) == 1 else None, span)
     more = f" and {len(found) - MOST_QUEUES} more" if len(found) > MOST_QUEUES else ""
     return Waiting("; ".join(map(_told, fullest[:MOST_QUEUES])) + more, plot, top)
 

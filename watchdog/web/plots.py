@@ -14,7 +14,7 @@ from itertools import groupby
 
 from markupsafe import Markup, escape
 
-from watchdog.history import Span, Track
+from watchdog.history import Backlog, Span, Track
 from watchdog.model import Kind
 from watchdog.web.words import kind_tone, lasting, o_clock, printable
 
@@ -87,24 +87,25 @@ def _steps(heights: Sequence[int | None]) -> str:
     return "".join(parts)
 
 
-def queue(lengths: Sequence[int], limit: int | None, span: Span) -> tuple[Markup, str]:
-    """The longest accept queue over a span, as `Past.queue` has it; and what the top stands for: the
-    limit, where it is not far.
+def queue(backlog: Backlog, limit: int | None, span: Span) -> tuple[Markup, str]:
+    """The longest accept queue over a span; and what the top stands for: the limit that all of them have, where it is
+    not far.
     """
-    longest = max(lengths, default=0) - 1
+    longest = max(backlog.longest, default=0) - 1
     if longest < 0:
         return Markup(""), ""
     top = limit if limit is not None and longest <= limit < 4 * longest else _round_up(max(longest, LEAST_TOP))
     parts, place = [], 0
-    for length, run in groupby(lengths):
+    for (length, full), run in groupby(zip(backlog.longest, backlog.full, strict=True)):
         count = sum(1 for _ in run)
         if length > 1:
             height = max(2, round(HEIGHT * (length - 1) / top))
-            tone = "bad" if limit and length - 1 >= limit else "wait"
+            tone = "bad" if full else "wait"
             parts.append(f'<rect class="{tone}" x="{place}" y="{HEIGHT - height}" width="{count}" height="{height}"/>')
         place += count
     told = f"accept queue, longest in each {lasting(span.width)} of the last {lasting(span.seconds)}: up to {longest}"
     told += f" of {limit}" if limit is not None else ""
+    told += f", full {lasting(sum(backlog.full) * span.width)}" if any(backlog.full) else ""
     return _svg("plot", span.count, HEIGHT, told, parts), str(top)
 
 
