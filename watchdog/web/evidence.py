@@ -1,13 +1,15 @@
 """What the probes and the kernel said in an incident, for whom is known: what was dark, which thread slept where.
 
-Rules of this file: only what the tables show is decoded of what is kept, and in a thread, for it may be megabytes. A
-look that rests on no reading of the kernel has none. What comes first is what a verdict rests on; what is long is cut,
-with a word on what was left out.
+Rules of this file: only what the tables show is decoded of what is kept, and all of it is done in a thread, look by
+look and sample by sample: it may be megabytes, and a decoding lets no other thread run until it ends. A look that rests
+on no reading of the kernel has none. What comes first is what a verdict rests on; what is long is cut, with a word on
+what was left out.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -20,6 +22,8 @@ from watchdog.web.words import Tone, kind_symbol, kind_tone, offset, tone_of
 
 MOST_LOOKS = 12
 MOST_THREADS = 30
+FOR_OTHERS = 0.001  # s before each step: the loop's thread, which waits for its turn, has it then
+NOTHING = msgspec.Raw(b"null")
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,7 @@ class _Round:
     observations: dict[str, _Observation]
 
 
-@dataclass(frozen=True)
-class _Thread:
+class _Thread(msgspec.Struct, frozen=True, gc=False):  # of many thousands, the collector's turn would be a pause
     pid: int
     tid: int
     name: str
@@ -104,7 +107,7 @@ class _Queues:
 
 @dataclass(frozen=True)
 class _Reading:
-    samples: list[_Sample] = field(default_factory=list)
+    samples: list[msgspec.Raw] = field(default_factory=list)  # each a _Sample; only the first and the last are shown
     queues: list[_Queues] = field(default_factory=list)
 
 
@@ -120,11 +123,10 @@ class _Decided:
     certainty: str | None = None
 
 
-@dataclass(frozen=True)
-class _Entry:
+class _Entry(msgspec.Struct, frozen=True):  # a dataclass may have no field of type Raw
     at: datetime
     decided: _Decided | None = None
-    case: _Case | None = None
+    case: msgspec.Raw = NOTHING  # a _Case
 
 
 @dataclass(frozen=True)
@@ -135,14 +137,20 @@ class _File:
 async def looks(raw: bytes, opened: float) -> tuple[list[Looked], int]:
     """The looks of an incident, oldest first, and how many more there are. `opened` is of the wall clock."""
     try:
-        kept = await asyncio.to_thread(msgspec.json.decode, raw, type=_File)
+        return await asyncio.to_thread(_looks, raw, opened)
     except msgspec.DecodeError as error:
         raise Unavailable(f"what is kept of it can't be understood: {error}") from error
-    found = [(entry, entry.case) for entry in kept.entries if entry.case is not None]
-    return [_look(entry, case, opened) for entry, case in found[:MOST_LOOKS]], max(0, len(found) - MOST_LOOKS)
 
 
-def _look(entry: _Entry, case: _Case, opened: float) -> Looked:
+def _looks(raw: bytes, opened: float) -> tuple[list[Looked], int]:
+    kept = msgspec.json.decode(raw, type=_File)
+    found = [entry for entry in kept.entries if entry.case != NOTHING]
+    return [_look(entry, opened) for entry in found[:MOST_LOOKS]], max(0, len(found) - MOST_LOOKS)
+
+
+def _look(entry: _Entry, opened: float) -> Looked:
+    time.sleep(FOR_OTHERS)
+    case = msgspec.json.decode(entry.case, type=_Case)
     reading = case.reading or _Reading()
     threads = list(_threads(reading))
     decided = entry.decided or _Decided()
@@ -169,12 +177,19 @@ def _threads(reading: _Reading) -> Iterator[Slept]:
     """First those that wait in epoll, then those that do anything but sleep."""
     if not reading.samples:
         return
-    before = {(thread.pid, thread.tid): thread for thread in reading.samples[0].threads}
-    last = reading.samples[-1].threads
-    for thread in sorted(last, key=lambda each: (not each.call.startswith("epoll_"), each.state == "S", each.tid)):
+    earliest, latest = _sample(reading.samples[0]), _sample(reading.samples[-1])
+    before = {(thread.pid, thread.tid): thread for thread in earliest.threads}
+    for thread in sorted(
+        latest.threads, key=lambda each: (not each.call.startswith("epoll_"), each.state == "S", each.tid)
+    ):
         first = before.get((thread.pid, thread.tid))
         switches = f"+{thread.switches - first.switches}" if first is not None else "new"
         yield Slept(f"{thread.tid} ({thread.name})", thread.state, _where(thread), switches)
+
+
+def _sample(raw: msgspec.Raw) -> _Sample:
+    time.sleep(FOR_OTHERS)
+    return msgspec.json.decode(raw, type=_Sample)
 
 
 def _where(thread: _Thread) -> str:
