@@ -191,8 +191,12 @@ class Daemon:
             if name not in self._couriers:
                 self._open_channel(channel)
         self._start(self._count_outbox(), "outbox length")
-        self._board.history.keep_only({name: service.probes for name, service in config.services.items()})
+        self._forget_the_past()
         self._ping()
+
+    def _forget_the_past(self) -> None:
+        """Of what is guarded no more."""
+        self._board.history.keep_only({name: service.probes for name, service in self._config.services.items()})
 
     def _guard(self, service: Service, found: State | None) -> None:
         asked = listeners(service)
@@ -216,6 +220,7 @@ class Daemon:
         post.guard.end()
         await asyncio.wait({post.task})
         self._board.guards.pop(post.guard.service.name, None)
+        self._forget_the_past()  # again: that turn has told what it found
         latest = self._config.services.get(post.guard.service.name, service)
         if latest is None or latest.name not in self._config.services:
             self._metrics.forget(post.guard.service.name)
