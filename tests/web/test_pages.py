@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ctypes
 import json
 import re
+import socket
+import struct
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -34,6 +37,7 @@ from watchdog.model import (
 )
 from watchdog.reading import Family, Queue, Queues, Reading, Sample, Thread
 from watchdog.recording import Entry, Recorded, Recording, Summary, decision, dump
+from watchdog.web import events
 from watchdog.web.events import STREAMS
 from watchdog.web.evidence import MOST_LOOKS, MOST_THREADS, looks
 from watchdog.web.pages import FEW, PAGE, WAITING
@@ -42,6 +46,7 @@ from watchdog.web.view import IncidentView, ProbeView, ServiceView, TimelineView
 
 PAGES = ("/", "/services/ravendb", "/incidents", "/incidents/01J")
 ALL_PAGES = (*PAGES, "/incidents/01J/evidence")
+SO_ATTACH_FILTER = 26  # socket(7); Python has no name for it
 EVIL = "<script>alert(1)</script>\x1b[31m\u202e\"onload='x"
 HEALED = IncidentView(
     id="0a1b2c3d-1111",
@@ -583,21 +588,45 @@ async def test_the_server_ends_at_once_though_streams_are_open() -> None:
         assert [line async for line in response.content if line.strip()] == []
 
 
-async def test_whoever_reads_nothing_delays_nobody() -> None:
-    daemon = Daemon()
-    async with serving(daemon) as server, aiohttp.ClientSession() as client:
-        host, port = server.address.rsplit(":", 1)
-        _, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"GET /events HTTP/1.1\r\nHost: x\r\n\r\n")
-        await writer.drain()
-        took: list[float] = []
-        for _ in range(50):
+async def silent_stream(server: Server) -> socket.socket:
+    """A client that asks for the stream and reads nothing of it but the header."""
+    loop, client = asyncio.get_running_loop(), socket.socket()
+    client.setblocking(False)
+    host, _, port = server.address.rpartition(":")
+    await loop.sock_connect(client, (host, int(port)))
+    await loop.sock_sendall(client, b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert (await loop.sock_recv(client, 12)) == b"HTTP/1.1 200"
+    return client
+
+
+async def none_open(server: Server, daemon: Daemon) -> None:
+    """Wait until no stream holds a place; something happens all the time."""
+    async with asyncio.timeout(20):
+        while server._apps[0][events.STREAMING].open:
             daemon.bell.ring()
-            began = time.monotonic()
-            assert (await request(client, server, "/-/healthy")).status == 200
-            took.append(time.monotonic() - began)
-        writer.close()
-    assert max(took) < 0.5
+            await asyncio.sleep(0.02)
+
+
+async def test_whoever_is_gone_without_a_word_holds_no_stream(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of a laptop that sleeps, nothing comes of its kernel any more: neither an acknowledgement nor a reset."""
+    monkeypatch.setattr(events, "UNHEARD", 0.5)
+    daemon = Daemon()
+    async with serving(daemon) as server:
+        with await silent_stream(server) as client:
+            assert server._apps[0][events.STREAMING].open == 1
+            drop = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))  # BPF: ret #0
+            program = struct.pack("HL", 1, ctypes.addressof(drop))
+            client.setsockopt(socket.SOL_SOCKET, SO_ATTACH_FILTER, program)
+            await none_open(server, daemon)
+
+
+async def test_whoever_reads_nothing_holds_a_stream_for_its_lifetime_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(events, "LIFETIME", 0.5)
+    daemon = Daemon()
+    async with serving(daemon) as server:
+        with await silent_stream(server):
+            assert server._apps[0][events.STREAMING].open == 1
+            await none_open(server, daemon)
 
 
 # --- many ------------------------------------------------------------------------------------------------------------
