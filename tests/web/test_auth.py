@@ -343,7 +343,10 @@ async def test_a_crowd_without_a_handshake_is_bounded_shown_out_and_shuts_out_no
         assert await asyncio.wait_for(crowd[-1].read(), 0.5) == b""
         assert not any(reader.at_eof() for reader in crowd[:-1])
         connector = aiohttp.UnixConnector(f"{tmp_path}/web")
-        async with aiohttp.ClientSession(connector=connector) as client, client.get("http://x/-/healthy") as answer:
+        async with (
+            aiohttp.ClientSession(connector=connector) as client,
+            client.get("http://localhost/-/healthy") as answer,
+        ):
             assert answer.status == 200
         ended = await asyncio.wait_for(asyncio.gather(*(reader.read() for reader in crowd)), 5)
         assert ended == [b""] * len(crowd)

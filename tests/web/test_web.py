@@ -396,7 +396,7 @@ async def test_a_client_that_never_reads_does_not_hold_up_the_end() -> None:
     with socket.socket() as client:
         client.setblocking(False)
         await asyncio.get_running_loop().sock_connect(client, (host, int(port)))
-        await asyncio.get_running_loop().sock_sendall(client, b"GET /api/v1/services HTTP/1.1\r\nHost: x\r\n\r\n")
+        await asyncio.get_running_loop().sock_sendall(client, b"GET /api/v1/services HTTP/1.1\r\nHost: [::1]\r\n\r\n")
         first = await asyncio.get_running_loop().sock_recv(client, 100)
         began = time.monotonic()
         await server.close()

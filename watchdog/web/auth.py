@@ -128,6 +128,7 @@ class Gate:
 
     def __init__(self, settings: Web, private: bool = False) -> None:
         self.private = private
+        self.asks = not private and (settings.tls is not None or bool(settings.users))  # for a secret or a certificate
         self.headers: Mapping[str, str] = settings.headers
         self._sans = settings.tls.client_allowed_sans if settings.tls is not None else None
         self._passwords = Passwords(settings.users) if settings.users else None

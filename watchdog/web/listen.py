@@ -10,6 +10,7 @@ Facts: unix(7); sd_listen_fds(3): descriptors from 3 on, meant for the process t
 from __future__ import annotations
 
 import contextlib
+import ipaddress
 import os
 import socket
 import stat
@@ -33,6 +34,7 @@ class Listener:
     socket: socket.socket
     private: bool = False
     path: str = ""  # of a Unix socket that we made, and take away again
+    host: str = ""  # as the configuration has it
     _inode: int = field(default=0, repr=False)
 
     @property
@@ -43,6 +45,13 @@ class Listener:
             return f"unix:{_path(name)}"
         host, port = name[:2]
         return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def local(self) -> bool:
+        """Whether only this host reaches it."""
+        if self.socket.family == socket.AF_UNIX:
+            return True
+        return ipaddress.ip_address(self.socket.getsockname()[0].partition("%")[0]).is_loopback
 
     def close(self) -> None:
         """No longer listen. The file goes too, unless it is another's by now."""
@@ -99,7 +108,7 @@ def _tcp(host: str, port: int) -> list[Listener]:
                 bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             bound.bind(name)
             bound.listen(BACKLOG)
-            made.append(Listener(bound))
+            made.append(Listener(bound, host=host))
         stack.pop_all()
     return made
 

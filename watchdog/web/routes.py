@@ -1,16 +1,17 @@
 """What is answered to whom: `/metrics`, `/-/…` as text for machines that look at the status, `/api/v1/…` as JSON; the
 status page is in `pages.py`.
 
-Rules of this file: nobody is answered whom the gate does not let in; every GET changes nothing; evidence
-(addresses, commands, what threads do) goes only to whom is known. Times in JSON are RFC 3339 in UTC; whoever asks the
-API for something wrong gets JSON too. Names of paths as Prometheus has them (`/-/healthy`, `/-/ready`).
+Rules of this file: nobody is answered whom the gate does not let in, nor who means another host (`called.py`); every
+GET changes nothing; evidence (addresses, commands, what threads do) goes only to whom is known. Times in JSON are
+RFC 3339 in UTC; whoever asks the API for something wrong gets JSON too. Names of paths as Prometheus has them
+(`/-/healthy`, `/-/ready`).
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -19,6 +20,7 @@ from aiohttp import web
 
 from watchdog.web import orders, pages
 from watchdog.web.auth import Gate
+from watchdog.web.called import REFUSED, is_called
 from watchdog.web.keys import KNOWN, VIEW
 from watchdog.web.orders import Operator
 from watchdog.web.paced import joined
@@ -47,13 +49,19 @@ class Gates:
 
 
 GATE: web.AppKey[Gates] = web.AppKey("gate")
+NAMES: web.AppKey[Collection[str] | None] = web.AppKey("names")
 
 
-def application(view: View, gate: Gate, operator: Operator | None = None) -> web.Application:
-    """The application that shows `view` to whom the gate lets in, and takes their orders where there is an operator."""
+def application(
+    view: View, gate: Gate, operator: Operator | None = None, names: Collection[str] | None = None
+) -> web.Application:
+    """The application that shows `view` to whom the gate lets in, and takes their orders where there is an operator.
+    `names`: what else it is called than localhost, where only this host reaches it; None: others do.
+    """
     app = web.Application(middlewares=[_errors, _gated])
     app[VIEW] = view
     app[GATE] = Gates(gate)
+    app[NAMES] = names
     app.on_response_prepare.append(_headers)
     orders.add_to(app, operator)
     pages.add_to(app)
@@ -77,7 +85,10 @@ async def _headers(request: web.Request, response: web.StreamResponse) -> None:
 async def _gated(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    request[KNOWN] = await request.app[GATE].now.admit(request)
+    gate, names = request.app[GATE].now, request.app[NAMES]
+    if names is not None and not gate.asks and not is_called(request.headers.get("Host"), names):
+        raise web.HTTPMisdirectedRequest(text=REFUSED)
+    request[KNOWN] = await gate.admit(request)
     return await handler(request)
 
 

@@ -50,8 +50,14 @@ class Server:
         self._settings = settings
         self._looks = looks
         gates = {private: Gate(settings, private) for private in (False, True)}  # listeners share a rate limit
+        names = {each.host for each in made if each.host}
         self._apps = [
-            application(view, gates[each.private], operator if control is not None and each.path == control else None)
+            application(
+                view,
+                gates[each.private],
+                operator if control is not None and each.path == control else None,
+                names if each.local else None,
+            )
             for each in made
         ]
         self._doors = [Door(each.socket, app, header) for each, app in zip(made, self._apps, strict=True)]
