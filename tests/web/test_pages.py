@@ -41,7 +41,7 @@ from watchdog.web import events
 from watchdog.web.events import STREAMS
 from watchdog.web.evidence import MOST_LOOKS, MOST_THREADS, looks
 from watchdog.web.pages import FEW, PAGE, WAITING
-from watchdog.web.server import Server, serve
+from watchdog.web.server import CONNECTIONS, Server, serve
 from watchdog.web.view import IncidentView, ProbeView, ServiceView, TimelineView, Unavailable
 
 PAGES = ("/", "/services/ravendb", "/incidents", "/incidents/01J")
@@ -667,6 +667,22 @@ async def test_many_readers_cost_what_one_costs(kind: type[Daemon]) -> None:
         answers: Sequence[Answer] = await asyncio.gather(*(request(client, server, "/") for _ in range(20)))
     assert {answer.status for answer in answers} == {200}
     assert len(daemon.asked) - before <= 2 * 3
+
+
+@pytest.mark.parametrize("path", ["/", "/services/nobody", "/static/page.css"])
+async def test_browsers_that_keep_what_they_may_leave_the_door_open(path: str) -> None:
+    async with (
+        serving(Daemon()) as server,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS - 1)) as browsers,
+        aiohttp.ClientSession() as prometheus,
+    ):
+        await asyncio.gather(*(request(browsers, server, path) for _ in range(CONNECTIONS - 1)))
+        async with asyncio.timeout(20):
+            while server._doors[0].connected():  # noqa: ASYNC110 (an end has no event)
+                await asyncio.sleep(0.01)
+        assert (await request(prometheus, server, "/metrics")).status == 200
+        assert (await request(prometheus, server, "/metrics")).status == 200
+        assert server._doors[0].connected() == 1  # who scrapes keeps his connection
 
 
 async def test_what_no_page_heeds_makes_no_other_page() -> None:

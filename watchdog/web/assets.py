@@ -63,8 +63,11 @@ async def serve(request: web.Request) -> web.Response:
     kept = request.query.get("v") == asset.fingerprint
     headers = {"ETag": tag, "Cache-Control": FOR_EVER if kept else "no-cache"}
     if request.headers.get("If-None-Match") == tag:
-        return web.Response(status=304, headers=headers)
-    return web.Response(body=asset.content, content_type=asset.type, charset="utf-8", headers=headers)
+        response = web.Response(status=304, headers=headers)
+    else:
+        response = web.Response(body=asset.content, content_type=asset.type, charset="utf-8", headers=headers)
+    response.force_close()  # as after a page
+    return response
 
 
 async def environment() -> Environment:

@@ -57,6 +57,7 @@ async def _events(request: web.Request) -> web.StreamResponse:
     streams.open += 1
     try:
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
+        response.force_close()  # as after a page
         await response.prepare(request)
         _expect_to_be_heard(request)
         with contextlib.suppress(TimeoutError, ConnectionError):

@@ -117,6 +117,7 @@ def _page(
             status, content = 503, await _error(request, "Not to be told now", str(error))
         headers = {"Content-Security-Policy": POLICY, "Referrer-Policy": "no-referrer"}
         response = web.Response(status=status, body=content, content_type="text/html", charset="utf-8", headers=headers)
+        response.force_close()  # a browser keeps six connections for minutes, which others could not have then
         response.enable_compression()  # of what a hundred services fill, a tenth is left; in a thread, where it is much
         return response
 
