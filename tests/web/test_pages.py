@@ -673,11 +673,11 @@ async def test_many_readers_cost_what_one_costs(kind: type[Daemon]) -> None:
 async def test_browsers_that_keep_what_they_may_leave_the_door_open(path: str) -> None:
     async with (
         serving(Daemon()) as server,
-        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS - 1)) as browsers,
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=CONNECTIONS - 1, keepalive_timeout=300)) as browsers,
         aiohttp.ClientSession() as prometheus,
     ):
         await asyncio.gather(*(request(browsers, server, path) for _ in range(CONNECTIONS - 1)))
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(10):
             while server._doors[0].connected():  # noqa: ASYNC110 (an end has no event)
                 await asyncio.sleep(0.01)
         assert (await request(prometheus, server, "/metrics")).status == 200
