@@ -10,9 +10,15 @@ import functools
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 FAR = 3600.0  # s; the longest wait for a wall-clock time: what is further ahead, a clock that jumped back has put there
+
+
+def rfc3339(wall: float) -> str:
+    """A time of the wall clock as JSON has it: in UTC, with milliseconds."""
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
 
 
 def _boottime() -> float:

@@ -461,9 +461,9 @@ def _told(state: State, event: Told, now: float) -> Step:
     incident = state.incident
     match event.order:
         case Order.PAUSE:
-            state = replace(state, pause=Pause(event.by, event.reason, event.until, event.until_wall))
-            text = f"paused by {event.by}" + (f": {event.reason}" if event.reason else "")
-            record = Record(RecordKind.PAUSED, now, text, _told_id(state), Severity.INFO)
+            pause = Pause(event.by, event.reason, event.until, event.until_wall)
+            state = replace(state, pause=pause)
+            record = Record(RecordKind.PAUSED, now, f"paused by {pause.told}", _told_id(state), Severity.INFO)
         case Order.RESUME if state.pause is not None:
             state = replace(state, pause=None)
             record = Record(RecordKind.RESUMED, now, f"resumed by {event.by}", _told_id(state), Severity.INFO)

@@ -378,6 +378,11 @@ class Pause:
     until: float | None
     until_wall: int | None = None  # s since 1970: after a reboot the earlier of the two counts
 
+    @property
+    def told(self) -> str:
+        """Who, and why: "root: new disk"."""
+        return f"{self.by}: {self.reason}" if self.reason else self.by
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Incident:

@@ -50,7 +50,7 @@ class Orders:
             name, before = guard.service.name, guard.state.pause
             if before == same:
                 return Obeyed(name, changed=False, text="was paused so already")
-            text = "paused" if before is None else f"paused (was paused by {before.by}{_because(before.reason)})"
+            text = "paused" if before is None else f"paused (was paused by {before.told})"
             return Obeyed(name, changed=True, text=text, until=wall)
 
         return await self._tell(self._named(services), told, answer)
@@ -138,7 +138,3 @@ class Orders:
         except StoreUnwritable as error:
             return error
         return None
-
-
-def _because(reason: str) -> str:
-    return f": {reason}" if reason else ""

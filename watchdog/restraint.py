@@ -97,11 +97,7 @@ def paused(m: Moment) -> str | None:
     if m.host.hold_file:
         return "the hold file exists"
     pause = m.state.pause
-    return f"paused by {pause.by}{_because(pause.reason)}" if pause is not None else None
-
-
-def _because(reason: str) -> str:
-    return f": {reason}" if reason else ""
+    return f"paused by {pause.told}" if pause is not None else None
 
 
 def maintenance(m: Moment) -> str | None:

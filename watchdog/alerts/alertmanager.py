@@ -20,7 +20,6 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -29,6 +28,7 @@ from watchdog.alerts.delivery import Delivered, Failed
 from watchdog.alerts.message import TEST
 from watchdog.alerts.outgoing import Answer, Sender, Unusable, check_url, value_of
 from watchdog.alerts.routing import HttpRouting
+from watchdog.clock import rfc3339
 from watchdog.settings import Seconds, Secret, check_above_zero
 from watchdog.store import Letter, Stood
 
@@ -129,8 +129,8 @@ class Alertmanager:
             {
                 "labels": alert.labels(letter, self._host, name),
                 "annotations": words,
-                "startsAt": _rfc3339(began),
-                "endsAt": _rfc3339(self._end(letter, first)),
+                "startsAt": rfc3339(began),
+                "endsAt": rfc3339(self._end(letter, first)),
                 **({"generatorURL": self._settings.external_url} if self._settings.external_url else {}),
             }
             for name, (began, first) in names.items()
@@ -190,7 +190,3 @@ def _of_all(results: Sequence[Delivered | Failed]) -> Delivered | Failed:
         error="; ".join(errors),
         after=min(afters) if len(afters) == len(failed) else None,
     )
-
-
-def _rfc3339(wall: float) -> str:
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import json
 import socket
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from watchdog.alerts import alert, answers
@@ -21,6 +20,7 @@ from watchdog.alerts.message import Message, cut, facts
 from watchdog.alerts.outgoing import Answer, Sender, check_url, value_of
 from watchdog.alerts.routing import HttpRouting, Routing
 from watchdog.alerts.template import Wording
+from watchdog.clock import rfc3339
 from watchdog.model import RecordKind, Severity
 from watchdog.secret import reveal
 from watchdog.settings import Secret
@@ -104,7 +104,7 @@ def body(letter: Letter, said: Message, host: str) -> dict[str, Any]:
             "summary": cut(said.title, SUMMARY),
             "source": host,
             "severity": str(severity),  # PagerDuty's "error" is none of ours
-            "timestamp": datetime.fromtimestamp(letter.created, UTC).isoformat(timespec="milliseconds"),
+            "timestamp": rfc3339(letter.created),
             "component": letter.service,
             **({"class": known.verdict} if known.verdict else {}),
             "custom_details": told | {"text": said.text},

@@ -20,7 +20,6 @@ import socket
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from watchdog.alerts import alert, answers
@@ -28,6 +27,7 @@ from watchdog.alerts.delivery import Delivered, Failed
 from watchdog.alerts.message import TEST
 from watchdog.alerts.outgoing import Answer, Sender, Unusable, check_url, value_of
 from watchdog.alerts.routing import HttpRouting
+from watchdog.clock import rfc3339
 from watchdog.secret import reveal
 from watchdog.settings import Secret
 
@@ -120,17 +120,17 @@ def body(letter: Letter, host: str) -> bytes:
         "incident": letter.incident,
         "kind": letter.kind,
         "severity": letter.severity,
-        "time": _rfc3339(letter.created),
+        "time": rfc3339(letter.created),
         "host": host,
         "service": letter.service,
         "verdict": told.get("verdict"),
         "certainty": told.get("certainty"),
         "reasons": told.get("reasons", []),
-        "since": _rfc3339(since) if since is not None else None,
+        "since": rfc3339(since) if since is not None else None,
         "text": told.get("text", ""),
         "merged": letter.merged,
         "times_30d": told.get("times_30d"),
-        "done": [{**each, "at": _rfc3339(each["at"])} for each in told.get("done", [])],
+        "done": [{**each, "at": rfc3339(each["at"])} for each in told.get("done", [])],
         "kernel": told.get("kernel", []),
         "labels": told.get("labels", {}),
         "annotations": told.get("annotations", {}),
@@ -154,8 +154,8 @@ def alert_body(letter: Letter, host: str) -> bytes:
             "status": status,
             "labels": (labels := alert.labels(letter, host, name)),
             "annotations": notes,
-            "startsAt": _rfc3339(alert.began(letter)),
-            "endsAt": _rfc3339(letter.created) if over else NEVER,
+            "startsAt": rfc3339(alert.began(letter)),
+            "endsAt": rfc3339(letter.created) if over else NEVER,
             "generatorURL": "",
             "fingerprint": alert.fingerprint(labels),
         }
@@ -177,10 +177,6 @@ def alert_body(letter: Letter, host: str) -> bytes:
         "alerts": alerts,
     }
     return json.dumps(content, ensure_ascii=False, separators=(",", ":")).encode()
-
-
-def _rfc3339(wall: float) -> str:
-    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
 
 
 def signature(secrets: Sequence[str], message: str, timestamp: int, content: bytes) -> dict[str, str]:

@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from watchdog.cli.stored import REMEDIES, Incident, Record, reasoned
+from watchdog.cli.stored import Incident, Record, reasoned
 from watchdog.cli.terminal import wall
+from watchdog.deeds import REMEDIES
 from watchdog.model import Verdict
 from watchdog.restraint import ALERT_HOLDS, HOLDS, LAST_PASSES, PASSES
 from watchdog.verdicts import VERDICTS

@@ -7,7 +7,6 @@ is its service's newest, so it is found however many there are.
 from __future__ import annotations
 
 import difflib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +14,7 @@ from urllib.parse import quote
 import click
 
 from watchdog.cli.api import Daemon
+from watchdog.deeds import deeds
 
 Incident = Mapping[str, Any]
 Record = Mapping[str, Any]
@@ -22,7 +22,6 @@ Record = Mapping[str, Any]
 MOST = 500  # that the API tells at once
 DATABASE = "/var/lib/epoll-watchdog/state.db"  # unless the config's state_directory says otherwise
 SHORT = 8  # letters of an id, or more where they would mean two
-REMEDIES = {"nudged": "nudge", "restarted": "restart", "captured": "capture"}
 
 
 def newest(daemon: Daemon, service: str | None, limit: int) -> list[Incident]:
@@ -83,21 +82,8 @@ def shortest(incidents: Sequence[Incident]) -> int:
 
 
 def done(incident: Incident) -> str:
-    """What was done in it: "nudge ×2, restart failed"; empty: nothing."""
-    deeds = Counter(deed for record in incident["timeline"] if (deed := _deed(record)))
-    return ", ".join(f"{deed} ×{count}" if count > 1 else deed for deed, count in deeds.items())
-
-
-def _deed(record: Record) -> str:
-    kind, detail = record["kind"], record["detail"]
-    if kind in REMEDIES:
-        outcome = detail.get("outcome", "")
-        return REMEDIES[kind] if outcome == "done" else f"{REMEDIES[kind]} {outcome.replace('_', ' ')}"
-    if kind == "interrupted":
-        return f"{detail.get('rung', 'remedy')} interrupted"
-    if kind == "passed" and detail.get("reason") == "observed":
-        return f"would {detail['rung']}"
-    return "alert" if kind == "escalated" else ""
+    """What was done in it; empty: nothing."""
+    return deeds((record["kind"], record["detail"]) for record in incident["timeline"])
 
 
 def reasoned(incident: Incident) -> Record | None:

@@ -16,12 +16,12 @@ import socket
 import struct
 from collections.abc import Awaitable, Sequence
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from aiohttp import web
 
+from watchdog.clock import rfc3339
 from watchdog.settings import parse_duration
 
 BODY_WITHIN = 5.0  # s
@@ -116,12 +116,8 @@ async def _answer(obeying: Awaitable[Sequence[Obeyed]], by: str) -> web.Response
         obeyed = await obeying
     except NotFound as error:
         raise web.HTTPNotFound(text=str(error)) from None
-    told = [asdict(each) | {"until": _rfc3339(each.until)} for each in obeyed]
+    told = [asdict(each) | {"until": None if each.until is None else rfc3339(each.until)} for each in obeyed]
     return web.json_response({"by": by, "services": told})
-
-
-def _rfc3339(wall: float | None) -> str | None:
-    return None if wall is None else datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
 
 
 # --- what is said -----------------------------------------------------------------------------------------------------

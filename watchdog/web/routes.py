@@ -13,11 +13,11 @@ import dataclasses
 import logging
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 
+from watchdog.clock import rfc3339
 from watchdog.web import orders, pages
 from watchdog.web.auth import Gate
 from watchdog.web.called import REFUSED, is_called
@@ -196,4 +196,4 @@ def _incident_json(incident: IncidentView) -> dict[str, Any]:
 
 
 def _rfc3339(wall: float | None) -> str | None:
-    return None if wall is None else datetime.fromtimestamp(wall, UTC).isoformat(timespec="milliseconds")
+    return None if wall is None else rfc3339(wall)

@@ -5,16 +5,15 @@ Rule of this file: what a record says stands as it says it, and nothing is concl
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from watchdog.deeds import REMEDIES, deeds
 from watchdog.web.cards import href
-from watchdog.web.view import IncidentView, TimelineView
+from watchdog.web.view import IncidentView
 from watchdog.web.words import SHORT_ID, SYMBOLS, Tone, lasting, local, meaning, o_clock, offset, printable
 
-REMEDIES = {"nudged": "nudge", "restarted": "restart", "captured": "capture"}
 ACTS, ACT = ("acting", *REMEDIES), "→"
 TONES = {"critical": Tone.BAD, "warning": Tone.BAD, "info": Tone.WAIT}
 WORDS = {
@@ -178,18 +177,5 @@ def _more(detail: Mapping[str, Any], with_reasons: bool) -> Iterator[str]:
 
 
 def done(incident: IncidentView) -> str:
-    """What was done in it: "nudge ×2, restart failed"; empty: nothing."""
-    deeds = Counter(deed for record in incident.timeline if (deed := _deed(record)))
-    return ", ".join(f"{deed} ×{count}" if count > 1 else deed for deed, count in deeds.items())
-
-
-def _deed(record: TimelineView) -> str:
-    kind, detail = record.kind, record.detail
-    if kind in REMEDIES:
-        outcome = detail.get("outcome", "")
-        return REMEDIES[kind] if outcome == "done" else f"{REMEDIES[kind]} {outcome.replace('_', ' ')}"
-    if kind == "interrupted":
-        return f"{detail.get('rung', 'remedy')} interrupted"
-    if kind == "passed" and detail.get("reason") == "observed":
-        return f"would {detail.get('rung', '')}"
-    return "alert" if kind == "escalated" else ""
+    """What was done in it; empty: nothing."""
+    return deeds((record.kind, record.detail) for record in incident.timeline)
