@@ -12,6 +12,7 @@ from tests.installed.site import CONFIG, DAEMON, HELPER, SOCKET, Site
 from tests.installed.test_heals import revive
 
 STATE = "/var/lib/epoll-watchdog"
+READ = "config_last_reload_success_timestamp_seconds"
 
 
 @pytest.fixture(autouse=True)
@@ -25,27 +26,33 @@ def well(site: Site) -> Iterator[None]:
 @contextmanager
 def configured(site: Site, **keys: str) -> Iterator[None]:
     """The daemon runs with these keys for its services."""
-    site.configure(**keys)
-    site.machine.systemctl("reload", DAEMON)
+    reload(site, **keys)
     try:
         yield
     finally:
-        site.configure()
-        site.machine.systemctl("reload", DAEMON)
+        reload(site)
+
+
+def reload(site: Site, **keys: str) -> None:
+    """`systemctl reload` ends with the signal; the daemon, which is "reloading" meanwhile, has read its config later."""
+    before = site.metric(READ)
+    site.configure(**keys)
+    site.machine.systemctl("reload", DAEMON)
+    site.wait(lambda: site.metric(READ) != before, "the new config in force")
+    site.machine.wait_until(DAEMON)
 
 
 def test_a_good_config_is_in_force_after_a_reload_and_a_bad_one_fails_it_and_changes_nothing(site: Site) -> None:
     pid = site.pid(DAEMON)
     with configured(site, nginx='mode = "nudge"'):
-        site.wait(lambda: site.service(site.nginx)["mode"] == "nudge", "the new mode")
+        site.wait(lambda: site.service(site.nginx)["mode"] == "nudge", "the new mode in the next round")
         site.configure(nginx='mode = "nudges"')
-        reload = site.machine.run("systemctl", "reload", DAEMON, check=False)
+        refused = site.machine.run("systemctl", "reload", DAEMON, check=False)
         said = site.journal(DAEMON)
-        after = site.service(site.nginx)["mode"]
-    assert reload.returncode != 0
+        state, after = site.machine.show(DAEMON, "ActiveState"), site.service(site.nginx)["mode"]
+    assert refused.returncode != 0
     assert f"{CONFIG}: service.nginx.mode" in said
-    assert after == "nudge"
-    assert site.machine.show(DAEMON, "ActiveState") == "active"
+    assert (state, after) == ("active", "nudge")
     assert site.pid(DAEMON) == pid
     site.wait(lambda: site.service(site.nginx)["mode"] == "full", "the old mode")
 
