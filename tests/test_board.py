@@ -44,7 +44,7 @@ def world() -> World:
 
 @pytest.fixture
 async def store(tmp_path: Path, world: World) -> AsyncIterator[Store]:
-    store = Store(tmp_path, world.clock)
+    store = Store(tmp_path, world.clock, deadline=30)
     yield store
     await store.close()
 

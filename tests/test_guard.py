@@ -86,7 +86,7 @@ async def test_while_the_state_cannot_be_written_the_alerts_are_kept_for_deliver
 async def test_a_fault_in_the_watchdog_itself_voids_a_round_and_ends_nothing(
     tmp_path: Path, world: World, around: Around, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store = Store(tmp_path, world.clock)
+    store = Store(tmp_path, world.clock, deadline=30)
     look = Blinking(world)
     guard = Guard(SERVICE, look, SimulatedHands(world), store, world.clock, around)  # type: ignore[arg-type]
     look.woken.set()  # the next round comes at once
@@ -105,7 +105,7 @@ async def test_a_fault_in_the_watchdog_itself_voids_a_round_and_ends_nothing(
 async def test_a_fault_in_a_remedy_is_its_outcome_and_the_guard_goes_on(
     tmp_path: Path, world: World, around: Around
 ) -> None:
-    store = Store(tmp_path, world.clock)
+    store = Store(tmp_path, world.clock, deadline=30)
     guard = Guard(SERVICE, SimulatedLook(world), Clumsy(world), store, world.clock, around)  # type: ignore[arg-type]
     await live(guard, world, 60)
     assert guard.state.pending is None
@@ -117,7 +117,7 @@ async def test_a_restart_that_systemd_would_refuse_is_not_asked_for(
     tmp_path: Path, world: World, around: Around
 ) -> None:
     world.outlook = RestartOutlook(takes_along=("app.service",))
-    store = Store(tmp_path, world.clock)
+    store = Store(tmp_path, world.clock, deadline=30)
     guard = Guard(SERVICE, SimulatedLook(world), SimulatedHands(world), store, world.clock, around)  # type: ignore[arg-type]
     await live(guard, world, 60)
     passed = [record.detail["reason"] for record in around.records if record.kind is RecordKind.PASSED]
@@ -126,7 +126,7 @@ async def test_a_restart_that_systemd_would_refuse_is_not_asked_for(
 
 
 async def test_a_guard_that_is_told_to_end_ends_after_its_turn(tmp_path: Path, world: World, around: Around) -> None:
-    store = Store(tmp_path, world.clock)
+    store = Store(tmp_path, world.clock, deadline=30)
     guard = Guard(SERVICE, SimulatedLook(world), SimulatedHands(world), store, world.clock, around)  # type: ignore[arg-type]
     running = asyncio.create_task(guard.run())
     guard.end()
@@ -135,7 +135,7 @@ async def test_a_guard_that_is_told_to_end_ends_after_its_turn(tmp_path: Path, w
 
 
 async def test_a_guard_made_with_a_state_takes_it_up(tmp_path: Path, world: World, around: Around) -> None:
-    store = Store(tmp_path, world.clock)
+    store = Store(tmp_path, world.clock, deadline=30)
     first = Guard(SERVICE, SimulatedLook(world), SimulatedHands(world), store, world.clock, around)  # type: ignore[arg-type]
     await live(first, world, 15)
     second = Guard(
@@ -167,7 +167,7 @@ class Meanwhile(Around):
 
 
 async def test_a_restart_that_another_guard_began_meanwhile_is_waited_for(tmp_path: Path, world: World) -> None:
-    store = Store(tmp_path, world.clock)
+    store = Store(tmp_path, world.clock, deadline=30)
     around = Meanwhile(world)
     guard = Guard(SERVICE, SimulatedLook(world), SimulatedHands(world), store, world.clock, around)  # type: ignore[arg-type]
     await live(guard, world, 60)

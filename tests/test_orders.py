@@ -31,7 +31,7 @@ def world() -> World:
 
 @pytest.fixture
 async def store(tmp_path: Path, world: World) -> AsyncIterator[Store]:
-    kept = Store(tmp_path, world.clock)
+    kept = Store(tmp_path, world.clock, deadline=30)
     yield kept
     await kept.close()
 

@@ -37,7 +37,7 @@ HOST = socket.gethostname()
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """A store on disk."""
-    opened = Store(tmp_path, Clock())
+    opened = Store(tmp_path, Clock(), deadline=30)
     yield opened
     await opened.close()
 

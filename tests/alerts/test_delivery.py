@@ -29,7 +29,7 @@ DAY = 86400.0
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """A store on disk."""
-    opened = Store(tmp_path, Clock())
+    opened = Store(tmp_path, Clock(), deadline=30)
     yield opened
     await opened.close()
 
@@ -376,7 +376,7 @@ async def test_a_bug_in_a_channel_ends_nothing(store: Store) -> None:
 
 
 async def test_a_store_that_fails_is_told_and_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    store = Store(tmp_path / "later", Clock())
+    store = Store(tmp_path / "later", Clock(), deadline=30)
     async with receiver() as place, running(store, place) as courier:
         async with asyncio.timeout(10):
             while not caplog.records:  # noqa: ASYNC110  (a log has no event)

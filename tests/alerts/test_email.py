@@ -208,7 +208,7 @@ async def test_an_address_that_is_refused_costs_the_others_nothing(caplog: pytes
 async def test_whoever_is_put_off_is_tried_for_days_and_holds_up_no_later_mail_of_the_incident(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store, given_up = Store(tmp_path, Clock()), list[str]()
+    store, given_up = Store(tmp_path, Clock(), deadline=30), list[str]()
     async with mail_server({"a@example.org": "450 4.2.0 greylisted"}) as place:
         mailer = channel(place.port, recipients=("a@example.org", TO), give_up_after=60.0)
         courier = Courier(

@@ -19,12 +19,13 @@ from watchdog.demo.receiver import Letter, Receiver, receiver
 
 FAST = 'interval = "500ms"\ntimeout = "500ms"\n'  # everything else stays at its default
 FASTER = """\
-interval = "200ms"
+interval = "400ms"
 interval_suspect = "100ms"
-timeout = "200ms"
+timeout = "400ms"
 rise = 1
 settle = "300ms"
-"""  # where a test does not measure how fast it is
+"""  # where a test does not measure how fast it is; a round is blind where the loop was late by a quarter of timeout
+START_S = 60.0  # brain, helper, and a child of each that checks the config
 
 HEAD = """\
 state_directory = "{state}"
@@ -65,22 +66,42 @@ class Guarding:
         """What the API says of its incidents, newest first."""
         return self.daemon.get(f"/api/v1/incidents?service={name}")["incidents"]  # type: ignore[no-any-return]
 
-    def wait_verdict(self, name: str, verdict: str, within_s: float = 10.0) -> None:
+    def wait_verdict(self, name: str, verdict: str, within_s: float = 30.0) -> None:
         """Until the daemon says so."""
-        self._until(lambda: self.service(name)["verdict"] == verdict, within_s, f"the verdict {verdict}")
+        self.wait(lambda: self.service(name)["verdict"] == verdict, f"the verdict {verdict}", within_s)
 
-    def wait_record(self, name: str, kind: str, within_s: float = 10.0) -> Mapping[str, Any]:
+    def wait_held(self, name: str, reason: str) -> Mapping[str, Any]:
+        """Until the service's view names this hold and no other, and the metric too; returns the view."""
+        seen: list[Mapping[str, Any]] = []
+
+        def held() -> bool:
+            seen.append(self.service(name))
+            return bool(seen[-1]["holds"] == [reason])
+
+        self.wait(held, f"the hold {reason}")
+        self.wait(lambda: self.metric("held", name=name, reason=reason) == 1, f"the metric of the hold {reason}")
+        return seen[-1]
+
+    def wait_record(self, name: str, kind: str, within_s: float = 30.0) -> Mapping[str, Any]:
         """Until the newest incident has such a record; returns the incident."""
 
         def recorded() -> bool:
             return any(kind in kinds(incident) for incident in self.incidents(name)[:1])
 
-        self._until(recorded, within_s, f"a record {kind!r}")
+        self.wait(recorded, f"a record {kind!r}", within_s)
         return self.incidents(name)[0]
 
-    def _until(self, check: Callable[[], bool], within_s: float, what: str) -> None:
+    def wait(self, check: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
+        """Until it holds; a daemon that is late to answer counts as no. What it said is in the error."""
+
+        def checked() -> bool:
+            try:
+                return check()
+            except child.NoAnswer:
+                return False
+
         try:
-            until(check, within_s, what)
+            until(checked, within_s, what)
         except TimeoutError as error:
             raise TimeoutError(f"{error}\n{self.daemon.said()}") from None
 
@@ -92,7 +113,7 @@ class Guarding:
                     return found.value
         return None
 
-    def letters_until(self, kind: str, within_s: float = 10.0) -> list[Letter]:
+    def letters_until(self, kind: str, within_s: float = 30.0) -> list[Letter]:
         """The webhook's letters up to the first of that kind."""
         letters = [self.receiver.next(within_s)]
         while letters[-1]["kind"] != kind:
@@ -114,7 +135,7 @@ def guarding(
     hook: str | None = None,
     env: Mapping[str, str] | None = None,
     before: Sequence[str] = (),
-    within_s: float = child.READY_WITHIN_S,
+    within_s: float = START_S,
 ) -> Iterator[Guarding]:
     """The daemon with `[service.…]` tables, ready. Started again with the same directory it finds its state again.
 

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from tests import servers
 from tests.integration.guarding import ENVIRONMENT, FASTER, guarding, kinds, nginx_table, redis_table
-from tests.servers import until
 
 
 @contextmanager
@@ -35,11 +34,10 @@ def test_what_fails_and_recovers_with_its_parent_is_recorded_and_told_to_nobody(
         with stopped(redis.process.pid):
             guard.wait_verdict("redis", "paused_process")
             with stopped(*nginx.children()):
-                until(lambda: guard.metric("held", name="nginx", reason="parent_sick") == 1, 10, "the hold")
-                view = guard.service("nginx")
+                view = guard.wait_held("nginx", "parent_sick")
             recovered = guard.wait_record("nginx", "resolved")
         letters = guard.letters_until("resolved")
-        assert (view["holds"], view["held_for"]) == (["parent_sick"], "it depends on redis, not known to be well")
+        assert view["held_for"] == "it depends on redis, not known to be well"
         assert kinds(recovered)[0] == "opened"
         assert {record["severity"] for record in recovered["timeline"]} == {None}
         assert {letter["service"] for letter in letters} == {"redis"}

@@ -13,7 +13,7 @@ from tests.integration.guarding import ENVIRONMENT, FASTER, Guarding, demo_table
 from tests.servers import until
 from watchdog.demo import child
 
-WAITS = FASTER.replace('timeout = "200ms"', 'timeout = "1s"').replace('interval = "200ms"', 'interval = "1s"')
+WAITS = FASTER.replace('"400ms"', '"1s"')
 
 
 def mute_table(service: child.Service, port: int) -> str:

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from tests.integration.guarding import ENVIRONMENT, Guarding, demo_table, guarding, kinds
-from tests.servers import until
 from watchdog.demo import child
 
 ONLY_ALERT = "ladder = { epoll_stall = [] }\n"
@@ -57,8 +56,7 @@ def test_a_paused_service_is_not_healed_until_it_is_resumed_and_a_restart_of_the
     with guarding(tmp_path, table, env=env) as guard:
         guard.wait_verdict("demo", "healthy")
         service.lose_wakeup()
-        until(lambda: guard.metric("held", name="demo", reason="paused") == 1, 10, "the hold")
-        view = guard.service("demo")
+        view = guard.wait_held("demo", "paused")
         assert view["pause_by"] == "root (for alice, as it says)"
         assert view["held_for"] == "paused by root (for alice, as it says): new disk"
         assert "demo: paused by root (for alice, as it says) until" in status(guard)
@@ -97,9 +95,9 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
 def test_a_pause_ends_by_itself(service: child.Service, tmp_path: Path) -> None:
     with guarding(tmp_path, demo_table(service), env=environment(tmp_path)) as guard:
         guard.wait_verdict("demo", "healthy")
-        order(tmp_path, "pause", "--all", "--for", "1s")
+        order(tmp_path, "pause", "--all", "--for", "5s")
         assert guard.service("demo")["paused"]
-        until(lambda: not guard.service("demo")["paused"], 10, "the end of the pause")
+        guard.wait(lambda: not guard.service("demo")["paused"], "the end of the pause")
 
 
 def test_an_incident_is_acknowledged_by_the_first_letters_of_its_id(service: child.Service, tmp_path: Path) -> None:
@@ -133,12 +131,12 @@ def test_in_a_maintenance_window_nothing_is_done_and_nobody_told_until_it_is_ove
     with guarding(tmp_path, table + window, env=environment(tmp_path)) as guard:
         guard.wait_verdict("demo", "healthy")
         service.lose_wakeup()
-        until(lambda: guard.metric("held", name="demo", reason="maintenance") == 1, 10, "the hold")
+        guard.wait_held("demo", "maintenance")
         assert guard.metric("maintenance_open", name="demo") == 1
         assert "maintenance window night until" in status(guard)
         guard.config.write_text(guard.config.read_text().replace(window, ""))
         os.kill(guard.pid, signal.SIGHUP)
-        incident = guard.wait_record("demo", "resolved", within_s=20.0)
+        incident = guard.wait_record("demo", "resolved")
         assert kinds(incident)[0] == "opened"
         told = [letter["kind"] for letter in guard.letters_until("resolved")]
         assert "opened" not in told

@@ -16,7 +16,7 @@ from watchdog.store import Stood, Store
 @pytest.fixture
 async def store(tmp_path: Path) -> AsyncIterator[Store]:
     """A store whose clock stands."""
-    opened = Store(tmp_path, Time().clock)
+    opened = Store(tmp_path, Time().clock, deadline=30)
     yield opened
     await opened.close()
 
@@ -29,7 +29,7 @@ def stood(incident: str = "i", kind: str = "opened", critical: float | None = No
 
 async def test_it_is_read_as_it_was_written_by_another_daemon_too(store: Store, tmp_path: Path) -> None:
     await store.stands(stood(critical=3.5))
-    another = Store(tmp_path, Time().clock)
+    another = Store(tmp_path, Time().clock, deadline=30)
     assert await another.standing("ops") == [stood(critical=3.5)]
     assert await another.standing("pager") == []
     await another.close()

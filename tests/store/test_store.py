@@ -24,7 +24,7 @@ from watchdog.store import KEPT_INCIDENTS, PARTLY, Entry, Store, StoreUnwritable
 
 async def test_what_was_committed_is_there_for_the_next_daemon(store: Store, tmp_path: Path, time: Time) -> None:
     await store.commit("web", STATE, (), None)
-    another = Store(tmp_path, time.clock)
+    another = Store(tmp_path, time.clock, deadline=30)
     assert await another.load("web") == STATE
     await another.close()
 
@@ -211,7 +211,7 @@ async def test_a_letter_is_known_by_the_same_key_to_the_next_daemon(store: Store
     await store.commit("web", STATE, (), None, [letter(1), letter(2, "other")])
     (before,) = await store.outbox("ops", 10)
     (other,) = await store.outbox("other", 10)
-    another = Store(tmp_path, time.clock)
+    another = Store(tmp_path, time.clock, deadline=30)
     (after,) = await another.outbox("ops", 10)
     await another.close()
     assert after.message_id == before.message_id != other.message_id
@@ -297,7 +297,7 @@ def fill(directory: Path) -> None:
 
 
 async def test_a_full_disk_is_told_and_keeps_the_letters_for_delivery(full: Path, time: Time) -> None:
-    store = Store(full, time.clock)
+    store = Store(full, time.clock, deadline=30)
     with pytest.raises(StoreUnwritable, match=r"state\.db: .*full"):
         await store.commit("web", STATE, (OPENED,), None, [letter(1), letter(2)])
     (first,) = await store.outbox("ops", 10)
@@ -311,14 +311,14 @@ async def test_a_full_disk_is_told_and_keeps_the_letters_for_delivery(full: Path
 
 
 async def test_letters_of_a_full_disk_are_written_when_it_has_room_and_keep_their_place(full: Path, time: Time) -> None:
-    store = Store(full, time.clock)
+    store = Store(full, time.clock, deadline=30)
     with pytest.raises(StoreUnwritable):
         await store.commit("web", STATE, (OPENED,), None, [letter(1), letter(2)])
     (before,) = await store.outbox("ops", 10)
     make_room(full)
     await store.commit("web", STATE, (), None, [letter(3)])
     await store.close()
-    another = Store(full, time.clock)
+    another = Store(full, time.clock, deadline=30)
     first, second, third = await leaving(another)
     await another.close()
     assert [each.payload["number"] for each in (first, second, third)] == [1, 2, 3]
@@ -326,7 +326,7 @@ async def test_letters_of_a_full_disk_are_written_when_it_has_room_and_keep_thei
 
 
 async def test_a_disk_that_became_full_can_still_be_read(full: Path, time: Time) -> None:
-    store = Store(full, time.clock)
+    store = Store(full, time.clock, deadline=30)
     make_room(full)
     await store.commit("web", STATE, (OPENED,), None)
     fill(full)
@@ -338,7 +338,7 @@ async def test_a_disk_that_became_full_can_still_be_read(full: Path, time: Time)
 
 
 async def test_a_disk_that_has_room_again_is_written_again(full: Path, time: Time) -> None:
-    store = Store(full, time.clock)
+    store = Store(full, time.clock, deadline=30)
     with pytest.raises(StoreUnwritable):
         await store.commit("web", STATE, (), None)
     make_room(full)
@@ -389,7 +389,7 @@ async def test_a_letter_whose_commit_came_late_is_told_once(tmp_path: Path, time
 
 async def test_a_database_that_is_none_is_put_aside_and_kept(tmp_path: Path, time: Time) -> None:
     (tmp_path / "state.db").write_bytes(b"not a database, but somebody's data" * 100)
-    store = Store(tmp_path, time.clock)
+    store = Store(tmp_path, time.clock, deadline=30)
     await store.commit("web", STATE, (), None)
     assert await store.load("web") == STATE
     assert (tmp_path / "state.db.unreadable-1").read_bytes().startswith(b"not a database")
@@ -400,7 +400,7 @@ async def test_a_database_of_a_newer_version_is_left_alone(tmp_path: Path, time:
     newer = sqlite3.connect(tmp_path / "state.db")
     newer.execute("PRAGMA user_version = 99")
     newer.close()
-    store = Store(tmp_path, time.clock)
+    store = Store(tmp_path, time.clock, deadline=30)
     with pytest.raises(StoreUnwritable, match="written by a newer version"):
         await store.load("web")
     await store.close()
@@ -448,7 +448,7 @@ async def test_a_value_that_is_no_json_is_told_and_the_store_goes_on(store: Stor
 
 
 async def test_an_incident_whose_opening_could_not_be_written_is_there_once_the_disk_is(full: Path, time: Time) -> None:
-    store = Store(full, time.clock)
+    store = Store(full, time.clock, deadline=30)
     with pytest.raises(StoreUnwritable):
         await store.commit("web", sick("i"), (OPENED,), None)
     make_room(full)
