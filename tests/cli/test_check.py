@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from tests.integration.guarding import ENVIRONMENT, FASTER, demo_table
+from tests.integration.guarding import ENVIRONMENT, demo_table
 from tests.servers import free_port
 from watchdog.cli import main, one_round
 from watchdog.cli.one_round import Checked
@@ -57,8 +57,7 @@ def configured() -> Iterator[tuple[child.Service, Path]]:
     with tempfile.TemporaryDirectory() as name, child.service(Path(name)) as service:
         path = Path(name) / "config.toml"
         other = REFUSING.format(name="other", pidfile=service.addresses.pidfile, port=free_port())
-        demo = demo_table(service).replace(FASTER, "")  # its agent is slow at first
-        path.write_text(f'state_directory = "{name}/state"\n{demo}{other}')
+        path.write_text(f'state_directory = "{name}/state"\n{demo_table(service)}{other}')
         yield service, path
 
 

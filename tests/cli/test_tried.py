@@ -18,9 +18,19 @@ from watchdog.cli.proposed import Proposal
 from watchdog.cli.reachable import unreachable
 from watchdog.cli.survey import Listener, Seen
 from watchdog.cli.tried import Ready, ready
+from watchdog.demo.agent import SYS_UPTIME
 from watchdog.model import Kind
+from watchdog.probes import PROBES, http, snmp
 from watchdog.reading import Family
 from watchdog.secret import forget
+from watchdog.settings import Secret
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _loaded() -> None:
+    """Both take a while to load, which would make an answer late; `init` loads them before it asks anybody, too."""
+    PROBES["http"].prepare(http.Settings(url="http://127.0.0.1/"))
+    PROBES["snmp"].prepare(snmp.Settings(address="127.0.0.1:161", oid=SYS_UPTIME, community=Secret(env="HOME")))
 
 
 async def asked(*listeners: Listener) -> Ready:

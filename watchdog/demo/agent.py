@@ -22,6 +22,7 @@ class Agent:
     """Answers on the UDP socket `sock` in the thread that calls `run`."""
 
     def __init__(self, sock: socket.socket, community: str) -> None:
+        import pysnmp.proto.api  # noqa: F401  # 65 ms [M], which the first answer would be late by
         self._sock = sock
         self._community = community.encode()
         self._objects = _objects()
