@@ -7,8 +7,8 @@ demo:
 	@.venv/bin/epoll-watchdog demo $(ARGS)
 
 # What measures time, or looks at all processes of the host, has the machine to itself; the rest runs on two cores.
-ALONE = tests/bench tests/demo tests/evidence tests/helper tests/lookalikes tests/page tests/probes tests/target \
-	tests/cli/test_diagnose.py tests/test_hands.py tests/test_heart.py tests/test_stacks.py
+ALONE = tests/bench tests/demo tests/evidence tests/helper tests/lookalikes tests/page/test_how_fast.py tests/target \
+	tests/test_hands.py tests/test_heart.py tests/test_stacks.py
 
 test: lint
 ifdef ARGS

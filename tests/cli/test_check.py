@@ -127,8 +127,8 @@ def test_a_plugin_prints_one_line_with_performance_data(well: Path) -> None:
     assert done.returncode == 2
     assert re.fullmatch(
         r"EPOLL-WATCHDOG CRITICAL: other hung \(suspected\): every socket is dark, and no witness is set;"
-        r" 1 of 2 services well \| 'demo/tcp'=\d\.\d{6}s;;2;0 'demo/unix'=\d\.\d{6}s;;2;0"
-        r" 'demo/snmp'=\d\.\d{6}s;;2;0 'other/tcp'=U;;0\.3;0\n",
+        r" 1 of 2 services well \| 'demo/tcp'=\d\.\d{6}s;;0.4;0 'demo/unix'=\d\.\d{6}s;;0.4;0"
+        r" 'demo/snmp'=\d\.\d{6}s;;0.4;0 'other/tcp'=U;;0\.3;0\n",
         done.stdout,
     )
 
