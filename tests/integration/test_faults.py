@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from tests import servers
-from tests.integration.guarding import ENVIRONMENT, demo_table, guarding, kinds
-from tests.servers import free_port, until
+from tests.integration.guarding import ENVIRONMENT, Guarding, demo_table, guarding, kinds
+from tests.servers import free_port
 from watchdog.demo import child
 
 
@@ -45,6 +45,11 @@ def fill(directory: Path) -> Path:
     return path
 
 
+def failed_attempts(guard: Guarding) -> float:
+    """To deliver a letter."""
+    return guard.metric("notifications_failed_total", channel="hook") or 0
+
+
 def test_a_webhook_that_hangs_keeps_nobody_waiting(service: child.Service, tmp_path: Path) -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as mute:
         hook = f"http://127.0.0.1:{mute.getsockname()[1]}/secret-part"
@@ -52,9 +57,9 @@ def test_a_webhook_that_hangs_keeps_nobody_waiting(service: child.Service, tmp_p
             guard.wait_verdict("demo", "healthy")
             service.lose_wakeup()
             guard.wait_record("demo", "resolved")
-            until(lambda: (guard.metric("notifications_failed_total", channel="hook") or 0) > 0, 5, "a failed attempt")
+            guard.wait(lambda: failed_attempts(guard) > 0, "a failed attempt")
             assert (guard.metric("outbox_length") or 0) >= 2
-            assert "channel hook" in guard.daemon.said()
+            guard.wait(lambda: "channel hook" in guard.daemon.said(), "it is told")
             assert "secret-part" not in guard.daemon.said()
 
 
@@ -64,12 +69,12 @@ def test_letters_that_could_not_go_out_go_out_after_a_restart(service: child.Ser
         guard.wait_verdict("demo", "healthy")
         service.lose_wakeup()
         incident = guard.wait_record("demo", "resolved")
-        until(lambda: (guard.metric("notifications_failed_total", channel="hook") or 0) > 0, 5, "a failed attempt")
+        guard.wait(lambda: failed_attempts(guard) > 0, "a failed attempt")
     with guarding(tmp_path, demo_table(service), env=ENVIRONMENT) as guard:
         letters = guard.letters_until("resolved")
         assert letters[0]["kind"] == "opened"
         assert {letter["incident"] for letter in letters} == {incident["id"]}
-        until(lambda: guard.metric("outbox_length") == 0, 5, "an empty outbox")
+        guard.wait(lambda: guard.metric("outbox_length") == 0, "an empty outbox")
 
 
 def test_an_unreachable_agent_is_told_and_nothing_is_nudged(service: child.Service, tmp_path: Path) -> None:
@@ -95,14 +100,14 @@ def test_with_a_full_disk_a_nudge_still_heals_and_recovery_is_told(service: chil
         filler = fill(state)
         service.lose_wakeup()
         assert [service.next_event(within_s=10).name for _ in range(2)] == ["lost", "woken"]
-        until(lambda: guard.metric("store_writable") == 0, 5, "the metric of a full disk")
-        assert "cannot be written" in guard.daemon.said()
+        guard.wait(lambda: guard.metric("store_writable") == 0, "the metric of a full disk")
+        guard.wait(lambda: "cannot be written" in guard.daemon.said(), "it is told")
         guard.wait_verdict("demo", "healthy")
         filler.unlink()
         service.lose_wakeup()
         guard.wait_record("demo", "resolved")
         assert guard.metric("store_writable") == 1
-        assert "can be written again" in guard.daemon.said()
+        guard.wait(lambda: "can be written again" in guard.daemon.said(), "it is told")
 
 
 def test_with_a_read_only_state_directory_a_nudge_still_heals(service: child.Service, tmp_path: Path) -> None:
@@ -110,8 +115,8 @@ def test_with_a_read_only_state_directory_a_nudge_still_heals(service: child.Ser
         guard.wait_verdict("demo", "healthy")
         service.lose_wakeup()
         assert [service.next_event(within_s=10).name for _ in range(2)] == ["lost", "woken"]
-        assert guard.metric("store_writable") == 0
-        assert "cannot be written" in guard.daemon.said()
+        guard.wait(lambda: guard.metric("store_writable") == 0, "the metric of a store that is not written")
+        guard.wait(lambda: "cannot be written" in guard.daemon.said(), "it is told")
 
 
 def test_a_process_that_vanishes_is_dead_and_its_successor_is_taken_over(tmp_path: Path) -> None:

@@ -477,7 +477,7 @@ class Site:
         os.kill(self.process.pid, signal.SIGHUP)
         self.wait(lambda: self.said().count(until_said) > before, until_said)
 
-    def wait(self, check: Callable[[], bool], what: str, within_s: float = 30.0) -> None:
+    def wait(self, check: Callable[[], bool], what: str, within_s: float = 120.0) -> None:
         try:
             until(check, within_s, what)
         except TimeoutError as error:
@@ -486,7 +486,7 @@ class Site:
     def command(self, *words: str) -> str:
         """What a command of ours says."""
         argv = [sys.executable, "-m", "watchdog", *words]
-        ran = subprocess.run(argv, capture_output=True, text=True, env=os.environ | self.env, timeout=60)
+        ran = subprocess.run(argv, capture_output=True, text=True, env=os.environ | self.env, timeout=120)
         return f"{ran.stdout}\n{ran.stderr}"
 
     def page(self, path: str) -> tuple[bytes, bytes]:
@@ -535,6 +535,7 @@ def seen() -> Seen:
     return Seen((MARK.encode(), b"$2b$", *logins))
 
 
+@pytest.mark.timeout(600)  # two dozen commands, and three reloads, each a Python of its own
 def test_nothing_tells_a_secret(site: Site, seen: Seen) -> None:
     sound = site.config.read_text()
     channels = [line[9:-1] for line in sound.splitlines() if line.startswith("[channel.")]
@@ -560,7 +561,7 @@ def test_nothing_tells_a_secret(site: Site, seen: Seen) -> None:
     for name in ("seen-channel", "seen-probe"):
         seen.look(f"the environment that {name} had", (site.home / name).read_bytes())
     site.process.terminate()
-    site.process.wait(10)
+    site.process.wait(60)
     seen.look("the log", site.said())
     for file in sorted((site.home / "state").iterdir()):
         seen.look(f"state/{file.name}", file.read_bytes())

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 
 from tests.integration.guarding import ENVIRONMENT, Guarding, demo_table, guarding
-from tests.servers import until
 from watchdog.demo import child
 
 
@@ -30,7 +29,7 @@ def service(tmp_path: Path) -> Iterator[child.Service]:
 def notify_socket(tmp_path: Path) -> Iterator[socket.socket]:
     with closing(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)) as sock:
         sock.bind(str(tmp_path / "notify"))
-        sock.settimeout(5)
+        sock.settimeout(30)
         yield sock
 
 
@@ -84,7 +83,7 @@ def test_a_reload_takes_a_new_config_and_keeps_the_state(service: child.Service,
         other = demo_table(service).replace("service.demo", "service.other")
         guard.config.write_text(guard.config.read_text() + other)
         os.kill(guard.pid, signal.SIGHUP)
-        until(lambda: len(modes(guard)) == 2, 5, "the second service")
+        guard.wait(lambda: len(modes(guard)) == 2, "the second service")
         assert guard.metric("config_last_reload_successful") == 1
         assert guard.service("demo")["incident"] == incident["id"]
 
@@ -97,7 +96,7 @@ def test_a_changed_service_keeps_its_open_incident_over_a_reload(service: child.
         changed = guard.config.read_text().replace("[service.demo]\n", '[service.demo]\nmode = "nudge"\n')
         guard.config.write_text(changed)
         os.kill(guard.pid, signal.SIGHUP)
-        until(lambda: modes(guard) == ["nudge"], 5, "the new mode")
+        guard.wait(lambda: modes(guard) == ["nudge"], "the new mode")
         assert guard.service("demo")["incident"] == incident["id"]
 
 
@@ -106,8 +105,8 @@ def test_a_bad_config_is_told_and_the_old_one_stays_in_force(service: child.Serv
         guard.wait_verdict("demo", "healthy")
         guard.config.write_text(guard.config.read_text() + "[service.demo.probe.extra]\ntype = 'tpc'\n")
         os.kill(guard.pid, signal.SIGHUP)
-        until(lambda: guard.metric("config_last_reload_successful") == 0, 5, "the metric of a failed reload")
-        assert "service.demo.probe.extra" in guard.daemon.said()
+        guard.wait(lambda: guard.metric("config_last_reload_successful") == 0, "the metric of a failed reload")
+        guard.wait(lambda: "service.demo.probe.extra" in guard.daemon.said(), "what is bad is told")
         assert list(guard.service("demo")["probes"]) == ["tcp", "unix", "snmp"]
         guard.wait_verdict("demo", "healthy")
 
