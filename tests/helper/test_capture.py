@@ -14,14 +14,16 @@ from pathlib import Path
 import pytest
 
 from tests.helper.nobody import NOBODY
-from tests.helper.victims import state_of, until
+from tests.helper.victims import state_of, time_out_once_stopped, until
 from watchdog.hands import PATIENCE as PATIENCE_OF_THE_BRAIN
+from watchdog.helper import command
 from watchdog.helper.capture import capture
 from watchdog.helper.limits import CONTINUES_WITHIN, DEADLINE, LET_GO_WITHIN, PATIENCE, STOPS_WITHIN
 from watchdog.helper.verbs import VERBS
 from watchdog.model import Epoch, Outcome
 from watchdog.target import Gone, Target, start_time
 
+ROOT = Path(__file__).parents[2]
 STOPS = ("sh", "-c", "kill -STOP $1; exec sleep 1000", "capture", "{pid}")
 # PTRACE_ATTACH (16), and never waited for: as when a debugger is killed at once.
 ATTACHES = (
@@ -58,9 +60,10 @@ def guarded(sleeper: Path, directory: Path, *argv: str) -> tuple[Target, Epoch]:
 
 @pytest.mark.parametrize("argv", [STOPS, ATTACHES])
 def test_a_capture_that_was_killed_leaves_no_process_stopped(
-    sleeper: Path, tmp_path: Path, argv: tuple[str, ...]
+    sleeper: Path, tmp_path: Path, argv: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = capture(*guarded(sleeper, tmp_path, *argv), command_deadline=0.5)
+    monkeypatch.setattr(command, "_wait", time_out_once_stopped(int(sleeper.name)))
+    done = capture(*guarded(sleeper, tmp_path, *argv))
     until(lambda: state_of(sleeper) == "S", "it goes on")
     assert done.outcome is Outcome.TIMED_OUT
     assert done.reason.endswith(f"; it left process {sleeper.name} stopped, so it was let go on by SIGCONT")
@@ -164,18 +167,22 @@ def test_where_the_process_may_not_be_let_go_on_that_is_told(tmp_path: Path) -> 
     """As the helper is, without CAP_KILL, and with the service of another user."""
     code = """if True:
         import dataclasses, json, sys
+        from tests.helper.victims import time_out_once_stopped
+        from watchdog.helper import command
         from watchdog.helper.capture import capture
         from watchdog.model import Epoch
         from watchdog.target import Target
         pidfile, capture_command, pid, began = json.loads(sys.argv[1])
         target = Target(pidfile=pidfile, capture=tuple(capture_command))
-        print(json.dumps(dataclasses.asdict(capture(target, Epoch(pid, began), command_deadline=0.5))))
+        command._wait = time_out_once_stopped(pid)
+        print(json.dumps(dataclasses.asdict(capture(target, Epoch(pid, began)))))
     """
     powers = ("setpriv", "--bounding-set=-kill", "--inh-caps=-all")
     with sleeping(user=NOBODY) as process:
         target, epoch = guarded(process, tmp_path, *ATTACHES)
         given = json.dumps([target.pidfile, target.capture, epoch.pid, epoch.start_time])
-        said = subprocess.run([*powers, sys.executable, "-c", code, given], check=True, capture_output=True).stdout
+        argv = [*powers, sys.executable, "-c", code, given]
+        said = subprocess.run(argv, cwd=ROOT, check=True, capture_output=True).stdout
         state = state_of(process)
     done = json.loads(said)
     assert state == "T"

@@ -74,6 +74,16 @@ def until(true: Callable[[], object], what: str, within_s: float = 10.0) -> None
         time.sleep(0.002)
 
 
+def time_out_once_stopped(pid: int) -> Callable[[subprocess.Popen[bytes], float], bool]:
+    """Stands in for the wait of `command.Child`: the command's time is up as soon as it has stopped this process."""
+
+    def wait(command: subprocess.Popen[bytes], _timeout: float) -> bool:
+        until(lambda: state_of(Path(f"/proc/{pid}")) in "Tt" or command.poll() is not None, "stopped", 60.0)
+        return command.returncode is not None
+
+    return wait
+
+
 def build(directory: Path) -> Path:
     """The victim's program."""
     program = directory / "victim"
