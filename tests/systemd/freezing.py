@@ -2,8 +2,8 @@
 
 `python -m tests.systemd.freezing UNIT PID METHODS [NUMBER CALL WHEN WHOM]`: when the bus call CALL is made
 (WHEN "before") or was answered ("after"), the signal NUMBER is sent to WHOM: the worker, or "all" of its process group.
-"late" is "after", of a call that is made only when the guardian has lost its patience; `0 record late worker` is a disk
-that takes so long for the record that nothing is to be frozen any more.
+"late" is "after", answered or not, of a call that is made only when the guardian has lost its patience; `0 record late
+worker` is a disk that takes so long for the record that nothing is to be frozen any more.
 """
 
 from __future__ import annotations
@@ -56,8 +56,12 @@ def strike(number: int, member: str, when: str, whom: str) -> None:
             _send(number, whom)
         if called == member and when == "late":
             time.sleep(3 * thaw.GUARD_AFTER)  # noqa: ASYNC251 - all of the process stands still, as when it is starved
-        answer = await call(self, interface, called, *rest, **more)
-        if called == member and when in ("after", "late"):
+        try:
+            answer = await call(self, interface, called, *rest, **more)
+        finally:
+            if called == member and when == "late":  # its time may be up before the answer comes
+                _send(number, whom)
+        if called == member and when == "after":
             _send(number, whom)
         return answer
 

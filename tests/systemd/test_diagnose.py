@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers import until
 from tests.systemd.machine import Machine
 
 ROOT = Path(__file__).parent.parent.parent
@@ -30,7 +31,10 @@ def unit(machine: Machine) -> Iterator[str]:
     machine.write_file("/run/diagnosed.toml", CONFIG, 0o600)
     service = f"{sys.executable} -m watchdog.demo.service --dir /run/diagnosed --port 17011 --snmp-port 17011"
     text = f"[Service]\nRuntimeDirectory=diagnosed\nWorkingDirectory={ROOT}\nExecStart={service}\n"
-    yield machine.add_unit("diagnosed.service", text, start=True)
+    started = machine.add_unit("diagnosed.service", text, start=True)
+    pidfile = Path(f"/proc/{machine.leader}/root/run/diagnosed/service.pid")
+    until(pidfile.exists, 30.0, "that it listens")  # written after all its sockets are there
+    yield started
     machine.systemctl("stop", "diagnosed.service")
 
 

@@ -23,6 +23,7 @@ from tests.evidence.test_freezer import hierarchy
 from tests.helper.victims import build, state_of, until
 from tests.systemd.freezing import LEDGER, RECORDS
 from tests.systemd.machine import PYTHON, REPOSITORY, Machine
+from tests.systemd.test_unit_restart import STUBBORN
 
 PTRACE = "101"  # the number of the system call (x86-64)
 HELPER_CAPABILITIES = ("setpriv", "--bounding-set=-all,+sys_ptrace,+dac_read_search")
@@ -202,8 +203,7 @@ def test_what_is_no_service_is_not_frozen(machine: Machine) -> None:
 
 
 def test_a_unit_that_is_being_stopped_is_left_to_its_operator(machine: Machine) -> None:
-    stubborn = "[Service]\nExecStart=/bin/sh -c 'trap \"\" TERM; sleep infinity & wait; wait'\nTimeoutSec=infinity\n"
-    unit = machine.add_unit("stopping-cold.service", stubborn, start=True)
+    unit = machine.add_unit("stopping-cold.service", STUBBORN, start=True)
     machine.systemctl("stop", "--no-block", unit)
     machine.wait_until(unit, "deactivating")
     told = nudge(machine, unit)

@@ -35,7 +35,7 @@ http = {{ listen = "{listen}" }}
 unit = "{name}.service"
 interval = "200ms"
 timeout = "200ms"
-settle = "400ms"
+settle = "{settle}"
 dark_for = "2s"
 [service.{name}.probe.tcp]
 type = "tcp"
@@ -54,12 +54,12 @@ community = {{ file = "/run/guarding/community" }}
 class Beside:
     """A unit and the daemon that guards it, inside the machine."""
 
-    def __init__(self, machine: Machine, name: str, port: int, stubborn: int) -> None:
+    def __init__(self, machine: Machine, name: str, port: int, stubborn: int, settle: str = "400ms") -> None:
         self.machine, self.unit, self.daemon = machine, f"{name}.service", f"guarding-{name}.service"
         values = {"name": name, "port": port, "stubborn": stubborn, "python": sys.executable, "root": ROOT}
         machine.run("mkdir", "-p", "-m", "700", "/run/guarding")
         machine.write_file("/run/guarding/community", "public\n", 0o600)
-        machine.write_file(f"/run/guarding/{name}.toml", CONFIG.format(**values, listen=LISTEN), 0o600)
+        machine.write_file(f"/run/guarding/{name}.toml", CONFIG.format(**values, settle=settle, listen=LISTEN), 0o600)
         machine.add_unit(self.unit, GUARDED.format(**values), start=True)
         machine.add_unit(self.daemon, DAEMON.format(**values), start=True)
 
@@ -102,8 +102,8 @@ def stubborn(machine: Machine) -> Iterator[Beside]:
 
 @pytest.fixture
 def doomed(machine: Machine) -> Iterator[Beside]:
-    """The same, for its operator to stop."""
-    beside = Beside(machine, "doomed", 17003, -1)
+    """The same, for its operator to stop: long before its restart is due."""
+    beside = Beside(machine, "doomed", 17003, -1, settle="20s")
     yield beside
     beside.stop()
 
@@ -132,7 +132,7 @@ def test_a_unit_that_nudges_do_not_heal_is_restarted_once_and_answers_again(stub
     until(lambda: "resolved" in stubborn.told(), 30, "the incident's end")
     assert [kind for kind in stubborn.told() if kind in ("nudged", "restarted")] == ["nudged", "restarted"]
     assert stubborn.machine.show(stubborn.unit, "InvocationID") != before
-    assert stubborn.api("services")[0]["verdict"] == "healthy"
+    stubborn.wait_verdict("healthy")
 
 
 def test_a_unit_that_others_stand_on_is_not_restarted_and_status_says_why(grounded: Beside) -> None:

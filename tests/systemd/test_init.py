@@ -21,6 +21,8 @@ listeners = [socket.create_server(("127.0.0.1", 7000)), socket.socket(socket.AF_
 listeners[1].bind("/run/stranger.sock")
 os.chmod("/run/stranger.sock", 0o600)
 listeners[1].listen()
+with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
+    ready.sendto(b"READY=1", os.environ["NOTIFY_SOCKET"])
 if os.fork() == 0:
     while True:
         listeners[0].accept()
@@ -30,6 +32,7 @@ UNIT = f"""
 [Unit]
 Description=A stranger "with" quotes \\\\ and a backslash
 [Service]
+Type=notify
 ExecStart={PYTHON} -c 'exec(open("/run/stranger.py").read())'
 """
 

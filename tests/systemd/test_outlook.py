@@ -127,6 +127,7 @@ def test_the_brain_needs_no_power_but_the_journal_s_group(machine: Machine) -> N
     )
     group = machine.run("getent", "group", "systemd-journal").stdout.split(":")[2]
     brain = ("setpriv", "--reuid=65534", "--regid=65534", f"--groups={group}", "--bounding-set=-all", "--inh-caps=-all")
+    machine.run("journalctl", "--sync")
     told = json.loads(machine.python(code, unit, before=brain))
     assert (told["starts"], told["burst"], told["job"]) == (2, 3, None)
 

@@ -298,7 +298,7 @@ def test_a_process_that_a_capture_leaves_stopped_goes_on_though_the_helper_may_n
         unit, pid, attaches = sys.argv[1:]
         target = Target(unit=unit, capture=("/usr/bin/python3", "-c", attaches, "{pid}"))
         epoch = Epoch(int(pid), start_time(int(pid)))
-        performed = capture(target, epoch, runner=Transient("debugged"), command_deadline=1.0)
+        performed = capture(target, epoch, runner=Transient("debugged"), command_deadline=3.0)
         print(json.dumps(dataclasses.asdict(performed)))
     """
     unit = machine.add_unit("debugged.service", SLEEPER + "User=nobody\n", start=True)
@@ -337,10 +337,16 @@ def halted(machine: Machine) -> Iterator[str]:
     """The PID of a process that a capture stops, which goes on though its helper was killed."""
     unit = machine.add_unit("halted.service", SLEEPER + "User=nobody\n", start=True)
     pid = machine.show(unit, "MainPID")
-    within = ("timeout", "--signal=KILL", "1.5", *TWO_POWERS, PYTHON, "-c", CAPTURE, unit, pid, "/run/halted/capturing")
     machine.run("mkdir", "-p", "/run/halted")
-    machine.run(*within, env={"PYTHONPATH": str(REPOSITORY)}, check=False)
-    assert state(machine, pid) == "T"
+    capture = [*TWO_POWERS, "--pdeathsig=KILL", str(PYTHON), "-c", CAPTURE, unit, pid, "/run/halted/capturing"]
+    inside = ["nsenter", f"--target={machine.leader}", "--all", "--", *capture]
+    environment = {**os.environ, "PYTHONPATH": str(REPOSITORY)}
+    with subprocess.Popen(inside, env=environment, stdout=subprocess.PIPE) as helper:
+        try:
+            until(lambda: state(machine, pid) == "T", "the capture has stopped it", within_s=30.0)
+        finally:
+            helper.kill()  # nsenter, and so its child
+            helper.communicate()  # the child had the pipe too
     yield pid
     machine.systemctl("stop", "epoll-watchdog-capture-halted-*.service", unit)
     machine.run("rm", "-r", "/run/halted")
@@ -376,7 +382,7 @@ def test_the_next_helper_waits_for_the_end_of_a_capture_and_lets_its_process_go_
             until(lambda: "watchdog.helper" in machine.run("ps", "-eo", "args").stdout, "it has started")
             assert state(machine, halted) == "T"
             machine.systemctl("stop", "epoll-watchdog-capture-halted-*.service")
-            until(lambda: state(machine, halted) == "S", "it goes on")
+            until(lambda: state(machine, halted) == "S", "it goes on", within_s=30.0)
         finally:
             helper.communicate()
 

@@ -30,13 +30,15 @@ TimeoutSec=infinity
 FALLBACK = 0.2  # s, for each time-out that is infinite: short, so that a test does not take minutes
 
 
-async def restart(machine: Machine, unit: str, *also: str, invocation_id: str = "", starts: int = 0) -> Performed:
+async def restart(
+    machine: Machine, unit: str, *also: str, invocation_id: str = "", starts: int = 0, fallback: float = FALLBACK
+) -> Performed:
     """Restart it as the helper does; `starts` of it were just seen in the journal."""
     return await try_restart(
         unit,
         also_restarts=also,
         invocation_id=invocation_id,
-        fallback=FALLBACK,
+        fallback=fallback,
         starts=lambda _unit, _interval: [10.0**9] * starts,
         address=machine.bus_address,
     )
@@ -93,11 +95,14 @@ async def test_a_unit_that_is_being_stopped_is_left_to_its_operator(machine: Mac
 
 
 async def test_a_unit_stopped_by_its_operator_in_the_middle_of_a_restart_stays_stopped(machine: Machine) -> None:
-    unit = machine.add_unit("contested.service", SLEEPER + "ExecStop=/bin/sleep 1\n", start=True)
+    machine.run("mkfifo", "/run/contested-go")
+    stops = "ExecStop=/bin/sh -c 'read _ </run/contested-go'\n"
+    unit = machine.add_unit("contested.service", SLEEPER + stops, start=True)
     restarting = asyncio.create_task(restart(machine, unit))
     await asyncio.to_thread(machine.wait_until, unit, "deactivating")
     await asyncio.to_thread(machine.systemctl, "stop", "--no-block", unit)  # nobody but us holds it in memory then
     done = await restarting
+    machine.write_file("/run/contested-go", "go\n")
     assert done.reason == "contested.service was stopped by somebody else meanwhile, and is left so"
     assert done.outcome is Outcome.REFUSED
     machine.wait_until(unit, "inactive")
@@ -211,9 +216,10 @@ async def test_a_stopped_unit_that_requires_it_is_neither_a_reason_to_refuse_nor
 
 async def test_a_stop_that_hangs_for_ever_is_ended_by_sigkill_within_the_same_restart(machine: Machine) -> None:
     unit = machine.add_unit("stubborn.service", STUBBORN, start=True)
-    done = await restart(machine, unit)
+    fallback = 1.0  # s: after SIGKILL, the unit has as long once more to start anew
+    done = await restart(machine, unit, fallback=fallback)
     assert (done.outcome, done.reason) == (Outcome.DONE, "stubborn.service was restarted, after SIGKILL")
-    assert (done.detail["killed"], done.detail["deadline_s"]) == (True, pytest.approx(2 * FALLBACK))
+    assert (done.detail["killed"], done.detail["deadline_s"]) == (True, pytest.approx(2 * fallback))
     assert machine.show(unit, "ActiveState") == "active"
 
 
@@ -369,8 +375,11 @@ async def test_a_unit_without_a_start_limit_is_restarted(machine: Machine) -> No
 def test_the_starts_before_are_found_in_the_journal(machine: Machine) -> None:
     unit = machine.add_unit("journaled.service", limited(3), start=True)
     machine.systemctl("restart", unit)
-    outcomes = [machine.python(AS_HELPER, unit, before=TWO_POWERS) for _ in range(2)]
-    first, second = (json.loads(outcome) for outcome in outcomes)
+    outcomes = []
+    for _ in range(2):
+        machine.run("journalctl", "--sync")
+        outcomes.append(json.loads(machine.python(AS_HELPER, unit, before=TWO_POWERS)))
+    first, second = outcomes
     assert first["outcome"] == "done"
     assert second["outcome"] == "refused"
     assert second["reason"].startswith("systemd's start limit: journaled.service has used 3 of 3 starts within 60 s")
