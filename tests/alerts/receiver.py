@@ -7,10 +7,11 @@ import contextlib
 import json
 import ssl
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
+R = TypeVar("R")
 DEADLINE = 10.0
 
 NO_CONTENT = b"HTTP/1.1 204 No Content\r\n\r\n"
@@ -51,11 +52,19 @@ class Receiver:
     cut_short: int = 0  # connections that the sender ended before it had the whole answer
     _changed: asyncio.Condition = field(default_factory=asyncio.Condition)
 
-    async def received(self, count: int) -> list[Request]:
+    async def received(self, count: int, within_s: float = DEADLINE) -> list[Request]:
         """Wait until so many requests have come in."""
-        async with asyncio.timeout(DEADLINE), self._changed:
+        async with asyncio.timeout(within_s), self._changed:
             await self._changed.wait_for(lambda: len(self.requests) >= count)
         return self.requests
+
+    async def reached(self, attempt: Callable[[], Awaitable[R]]) -> list[R]:
+        """What comes of attempts, up to one that has come in: a stall may outlast the time-out of those before it."""
+        known, results = len(self.requests), list[R]()
+        async with asyncio.timeout(DEADLINE):
+            while len(self.requests) == known:
+                results.append(await attempt())
+        return results
 
     async def all_ended(self) -> None:
         """Wait until every connection has ended."""

@@ -7,6 +7,7 @@ import os
 import socket
 import threading
 from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
@@ -20,20 +21,29 @@ MANY = (os.cpu_count() or 1) + 8  # more than the executor of the loop has threa
 HANGS = "hangs.example.org"
 
 
+@dataclass(frozen=True, slots=True)
+class Resolver:
+    """One that does not answer before `answers` is set."""
+
+    answers: threading.Event = field(default_factory=threading.Event)
+    asked: list[str] = field(default_factory=list)  # the names for which a thread waits, or has waited
+
+
 @pytest.fixture
-async def hanging(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[threading.Event]:
-    """A resolver that does not answer before this is set."""
-    answers, real = threading.Event(), socket.getaddrinfo
+async def hanging(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Resolver]:
+    """The resolver of this process, which hangs."""
+    resolver, real = Resolver(), socket.getaddrinfo
 
     def slow(host: str, *args: Any, **kwargs: Any) -> Any:
         if host == HANGS:
-            answers.wait(30)
+            resolver.asked.append(host)
+            resolver.answers.wait(30)
             raise socket.gaierror(socket.EAI_AGAIN, "no answer")
         return real(host, *args, **kwargs)
 
     monkeypatch.setattr(socket, "getaddrinfo", slow)
-    yield answers
-    answers.set()
+    yield resolver
+    resolver.answers.set()
 
 
 @pytest.mark.parametrize(
@@ -44,7 +54,7 @@ async def hanging(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[threading.Ev
     ],
 )
 async def test_names_that_hang_take_no_thread_of_the_loop(
-    hanging: threading.Event, kind: str, settings: dict[str, Any]
+    hanging: Resolver, kind: str, settings: dict[str, Any]
 ) -> None:
     settings = settings | {"timeout": 0.2}
     channels = [CHANNELS[kind].open(CHANNELS[kind].settings(**settings)) for _ in range(MANY)]
@@ -53,18 +63,21 @@ async def test_names_that_hang_take_no_thread_of_the_loop(
     async with asyncio.timeout(5):
         assert await asyncio.get_running_loop().getaddrinfo("127.0.0.1", 80)
         assert await asyncio.to_thread(lambda: "free") == "free"
-    hanging.set()
+    hanging.answers.set()
     for channel in channels:
         await channel.close()
 
 
-async def test_the_names_of_one_channel_take_few_threads(hanging: threading.Event) -> None:
+async def test_the_names_of_one_channel_take_few_threads(hanging: Resolver) -> None:
     aside = Aside("one channel")
     asked = [asyncio.create_task(aside.look_up(HANGS, 80)) for _ in range(20)]
     await asyncio.sleep(0)
     assert sum(thread.name.startswith("one channel") for thread in threading.enumerate()) == 2
+    async with asyncio.timeout(10):
+        while len(hanging.asked) < 2:  # noqa: ASYNC110 (other threads' doing)
+            await asyncio.sleep(0.01)
     aside.close()
-    hanging.set()
+    hanging.answers.set()
     ended = await asyncio.gather(*asked, return_exceptions=True)
     assert sum(isinstance(each, asyncio.CancelledError) for each in ended) == 18
 

@@ -78,10 +78,10 @@ async def test_a_flood_of_output_takes_no_memory_and_is_no_failure() -> None:
 async def test_a_command_that_is_too_late_is_killed_with_what_it_started(tmp_path: Path) -> None:
     began = asyncio.get_running_loop().time()
 
-    told = await result(f"sleep 1000 & echo $! > {tmp_path}/pid; sleep 1000", timeout=1)
+    told = await result(f"sleep 1000 & echo $! > {tmp_path}/pid; sleep 1000", timeout=3)
 
-    assert told == Failed(retry=True, error="the command did not end within 1s and was killed")
-    assert asyncio.get_running_loop().time() - began < 5.0
+    assert told == Failed(retry=True, error="the command did not end within 3s and was killed")
+    assert asyncio.get_running_loop().time() - began < 20.0
     await gone(int((tmp_path / "pid").read_text()))
 
 

@@ -133,11 +133,16 @@ async def test_headers_may_hold_the_password(opens: Opens) -> None:
 
 async def test_no_secret_shows_in_logs_errors_or_repr(opens: Opens, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    replies = [HANG, CUT, answer(500), answer(404, body=f"/hook/{PATH} was not found".encode()), b"no http\r\n\r\n"]
-    async with receiver(*replies) as place:
-        channel = opens(place.url, timeout=0.2)
-        results = [repr(await channel.send(letter())) for _ in replies]
-        shown = "\n".join([*results, caplog.text, repr(channel), repr(channel._settings)])  # type: ignore[attr-defined]
+    replies = [CUT, answer(500), answer(404, body=f"/hook/{PATH} was not found".encode()), b"no http\r\n\r\n"]
+    async with receiver(*[HANG] * 50) as hanging, receiver(*replies) as place:
+        hasty, channel = opens(hanging.url, timeout=0.2), opens(place.url, timeout=10.0)
+        results = [
+            *await hanging.reached(lambda: hasty.send(letter())),
+            *[await channel.send(letter()) for _ in replies],
+        ]
+        settings = [each._settings for each in (hasty, channel)]  # type: ignore[attr-defined]
+        shown = "\n".join([*map(repr, [*results, hasty, channel, *settings]), caplog.text])
+        await hasty.close()
         await channel.close()
     assert len(place.requests) == len(replies)
     for secret in (PATH, "SIGNING-SECRET", "TOKEN-SECRET", "HEADER-SECRET"):

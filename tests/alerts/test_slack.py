@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -114,16 +115,26 @@ async def test_the_answer_tells_whether_another_attempt_makes_sense(reply: bytes
 
 async def test_no_secret_shows_in_logs_errors_or_repr(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.DEBUG)
-    replies = [HANG, CUT, answer(500), answer(404, body=PATH.encode()), b"no http\r\n\r\n"]
-    async with receiver(*replies) as place:
-        (tmp_path / "url").write_text(place.url)
-        for url in (place.url, Secret(file=str(tmp_path / "url"))):
-            place.answers.extend(replies)
-            async with channel(place, url=url, timeout=0.2) as chat:
-                results = [repr(await chat.send(letter())) for _ in replies]
-                assert all("Failed" in result for result in results)
-                shown = "\n".join([*results, caplog.text, repr(chat), repr(chat._settings)])
+    replies = [CUT, answer(500), answer(404, body=PATH.encode()), b"no http\r\n\r\n"]
+    async with receiver(*[HANG] * 100) as hanging, receiver(*replies * 2) as place:
+        for name, each in (("hanging", hanging), ("place", place)):
+            (tmp_path / name).write_text(each.url)
+        for there, here in (
+            (hanging.url, place.url),
+            (Secret(file=str(tmp_path / "hanging")), Secret(file=str(tmp_path / "place"))),
+        ):
+            async with (
+                channel(hanging, url=there, timeout=0.2) as hasty,
+                channel(place, url=here, timeout=10.0) as chat,
+            ):
+                results = [
+                    *await hanging.reached(functools.partial(hasty.send, letter())),
+                    *[await chat.send(letter()) for _ in replies],
+                ]
+                assert all(isinstance(result, Failed) for result in results)
+                shown = "\n".join([*map(repr, [*results, hasty, hasty._settings, chat, chat._settings]), caplog.text])
                 assert PATH not in shown
+    assert len(place.requests) == 2 * len(replies)
 
 
 def test_a_url_that_is_none_is_refused_without_its_value() -> None:

@@ -318,18 +318,19 @@ async def test_no_secret_shows_in_logs_errors_or_repr(tmp_path: Path, caplog: py
     caplog.set_level(logging.DEBUG)
     (tmp_path / "secret").write_text("SIGNING-SECRET")
     (tmp_path / "token").write_text("Bearer TOKEN-SECRET")
-    replies = [HANG, CUT, answer(500), answer(404, body=f"/hook/{PATH} was not found".encode()), b"no http\r\n\r\n"]
+    secrets = {
+        "secret": Secret(file=str(tmp_path / "secret")),
+        "headers": {"Authorization": Secret(file=str(tmp_path / "token")), "X-Key": "HEADER-SECRET"},
+    }
+    replies = [CUT, answer(500), answer(404, body=f"/hook/{PATH} was not found".encode()), b"no http\r\n\r\n"]
     async with (
+        receiver(*[HANG] * 50) as hanging,
         receiver(*replies) as place,
-        channel(
-            place,
-            timeout=0.2,
-            secret=Secret(file=str(tmp_path / "secret")),
-            headers={"Authorization": Secret(file=str(tmp_path / "token")), "X-Key": "HEADER-SECRET"},
-        ) as hook,
+        channel(hanging, timeout=0.2, **secrets) as hasty,
+        channel(place, timeout=10.0, **secrets) as hook,
     ):
-        results = [repr(await hook.send(letter())) for _ in replies]
-        shown = "\n".join([*results, caplog.text, repr(hook), repr(hook._settings)])
+        results = [*await hanging.reached(lambda: hasty.send(letter())), *[await hook.send(letter()) for _ in replies]]
+        shown = "\n".join([*map(repr, [*results, hasty, hasty._settings, hook, hook._settings]), caplog.text])
     assert len(place.requests) == len(replies)
     for secret in (PATH, "SIGNING-SECRET", "TOKEN-SECRET", "HEADER-SECRET"):
         assert secret not in shown
