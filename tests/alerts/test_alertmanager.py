@@ -106,14 +106,14 @@ async def test_what_was_healed_within_group_wait_is_told_and_resolved_all_the_sa
 ) -> None:
     async with (
         receiver() as hook,
-        alertmanager(tmp_path, hook.url) as real,
-        kept(store, real.url, firing_at_least=2.0) as channel,
+        alertmanager(tmp_path, hook.url, wait="2s") as real,  # both letters must come within it
+        kept(store, real.url, firing_at_least=4.0) as channel,
     ):
         just_now = {"since": time.time()}  # what began a group_wait ago would be told of at once
         await channel.send(told(payload=just_now))
         await channel.send(told(kind="resolved", severity="info", key="8", payload=just_now))
         assert not hook.requests  # it was healed before Alertmanager told of it
-        first, second = await hook.received(2)
+        first, second = await hook.received(2, within_s=30.0)
     assert (first.json["status"], second.json["status"]) == ("firing", "resolved")
 
 
@@ -241,7 +241,7 @@ async def test_the_end_of_a_quick_incident_outlives_the_daemon_too(store: Store)
 
 
 async def test_when_an_end_has_come_that_is_told_at_once(store: Store) -> None:
-    async with receiver() as place, kept(store, place.url, firing_at_least=0.3, interval=30.0) as channel:
+    async with receiver() as place, kept(store, place.url, firing_at_least=1.5, interval=30.0) as channel:
         await channel.send(told())
         await channel.send(told(kind="resolved", severity="info", key="8"))
         _, healed, *_ = await place.received(3)
