@@ -63,7 +63,7 @@ def listen(leader: int) -> socket.socket:
 def get(leader: int, address: tuple[str, int], path: str) -> tuple[int, str]:
     """Status and body of an HTTP answer."""
     client = http.client.HTTPConnection(*address)
-    client.sock = connect(leader, address)
+    client.sock = connect(leader, address, 20.0)
     with closing(client):
         client.request("GET", path)
         answer = client.getresponse()

@@ -50,8 +50,8 @@ GENERAL = """
 [channel.hook]
 type = "webhook"
 url = "{url}"
-timeout = "500ms"
-"""
+timeout = "5s"
+"""  # a letter whose receiver is late is told again
 SERVICE = """
 [service.{name}]
 unit = "{unit}"
@@ -199,7 +199,8 @@ class Site:
             raise TimeoutError(f"{error}\n{self.journal(DAEMON)}\n{self.journal(HELPER)}") from None
 
     def journal(self, unit: str, lines: int = 40) -> str:
-        """The end of a unit's journal."""
+        """The end of a unit's journal, with all that was logged before."""
+        self.machine.run("journalctl", "--sync")
         return self.machine.run("journalctl", "--no-pager", "-o", "cat", "-u", unit, "-n", str(lines)).stdout
 
     def metric(self, sample: str, **labels: str) -> float | None:

@@ -6,14 +6,11 @@ run (`conftest.hung`); here its end is awaited.
 
 from __future__ import annotations
 
-import pytest
-
 from tests.installed.conftest import Hung
 
-PATIENCE_S = 150.0  # 90 for the stop, 1 for the start, and what the rest takes on a busy host
+PATIENCE_S = 160.0  # 90 for the stop, 10 for the start, and what the rest takes on a busy host
 
 
-@pytest.mark.timeout(PATIENCE_S + 30)
 def test_a_stop_that_hangs_for_ever_is_ended_within_the_rung_and_redis_runs_anew(hung: Hung) -> None:
     site, redis = hung.site, hung.site.redis
     incident = site.wait_told(redis, "resolved", within_s=PATIENCE_S)

@@ -156,8 +156,9 @@ def test_no_more_than_the_budget_is_spent_though_the_helper_was_gone_in_between(
         outcomes += ask(site, request)
         site.machine.systemctl("stop", HELPER)  # the next connection starts another one, as after an idle exit
     site.configure()
-    assert [reply["outcome"] for reply in outcomes] == ["done", "done", "refused", "refused"]
-    assert "budget is spent" in outcomes[-1]["reason"]
+    # A healthy redis may be awake at that moment, and there is nothing to nudge: the use is spent all the same.
+    assert ["budget is spent" in reply["reason"] for reply in outcomes] == [False, False, True, True]
+    assert [reply["outcome"] for reply in outcomes[2:]] == ["refused", "refused"]
     site.wait_healthy(site.redis)
 
 

@@ -34,7 +34,7 @@ def configured(site: Site, **keys: str) -> Iterator[None]:
 
 
 def reload(site: Site, **keys: str) -> None:
-    """`systemctl reload` ends with the signal; the daemon, which is "reloading" meanwhile, has read its config later."""
+    """`systemctl reload` ends with the signal; the daemon, "reloading" meanwhile, has read its config later."""
     before = site.metric(READ)
     site.configure(**keys)
     site.machine.systemctl("reload", DAEMON)
@@ -85,7 +85,7 @@ def test_a_brain_that_stands_still_is_restarted_by_systemd_and_takes_the_inciden
         site.wait(lambda: site.service(site.nginx)["incident"] is not None, "the incident in the new brain")
         after = site.incidents(site.nginx)[0]
         revive(site, site.nginx)
-        ended = site.incidents(site.nginx)[0]
+        ended = site.wait_told(site.nginx, "resolved")  # the view knows it before the store
     assert after["id"] == before["id"] == ended["id"]
     assert [record["kind"] for record in ended["timeline"]].count("opened") == 1
     assert ended["timeline"][-1]["kind"] == "resolved"
@@ -145,11 +145,11 @@ def test_an_upgrade_in_the_middle_of_an_incident_loses_nothing_of_it(site: Site,
         site.stall(site.nginx, outlives=-1)
         before = site.wait_told(site.nginx, "escalated")
         pid, listening = site.pid(DAEMON), site.machine.show(SOCKET, "InvocationID")
-        site.machine.run("dpkg", "--force-confold", "-i", str(newer))
+        site.machine.run("dpkg", "--force-confold", "-i", str(newer), timeout=300)
         site.wait(lambda: site.pid(DAEMON) not in (0, pid), "the new brain")
         site.wait(lambda: site.service(site.nginx)["incident"] is not None, "the incident in the new brain")
         revive(site, site.nginx)
-        ended = site.incidents(site.nginx)[0]
+        ended = site.wait_told(site.nginx, "resolved")  # the view knows it before the store
     assert ended["id"] == before["id"]
     assert ended["timeline"][: len(before["timeline"])] == before["timeline"]
     assert ended["timeline"][-1]["kind"] == "resolved"

@@ -41,6 +41,7 @@ def config(machine: Machine, text: str) -> Iterator[None]:
 
 
 def journal(machine: Machine, unit: str) -> str:
+    machine.run("journalctl", "--sync")  # what was logged before this is in it
     return machine.run("journalctl", "--no-pager", "--output=cat", "--boot", f"--unit={unit}").stdout
 
 
@@ -153,7 +154,7 @@ def test_a_reload_works_with_a_credential_and_without_procps(installed: Machine)
         installed.run("mv", "/bin/kill.away", "/bin/kill")
         invocation = f"_SYSTEMD_INVOCATION_ID={installed.show(DAEMON, 'InvocationID')}"
         found = ("journalctl", "--quiet", "--output=cat", READ_AGAIN, invocation)
-        until(lambda: bool(installed.run(*found, check=False).stdout), 5, f"the new configuration {reload.stderr}")
+        until(lambda: bool(installed.run(*found, check=False).stdout), 30, f"the new configuration {reload.stderr}")
     installed.run("rm", credential)
     installed.systemctl("restart", DAEMON)
     assert (reload.returncode, reload.stderr) == (0, "")
@@ -172,20 +173,28 @@ def test_a_start_with_a_bad_config_fails_for_good(installed: Machine) -> None:
 def test_it_comes_back_from_a_crash(installed: Machine) -> None:
     pid = installed.show(DAEMON, "MainPID")
     installed.systemctl("kill", "--signal=SEGV", DAEMON)
-    until(lambda: installed.show(DAEMON, "MainPID") not in ("0", pid), 10, "another daemon")
-    installed.wait_until(DAEMON)
+    until(lambda: installed.show(DAEMON, "MainPID") not in ("0", pid), 30, "another daemon")
+    installed.wait_until(DAEMON, timeout=30)
     assert installed.show(DAEMON, "NRestarts") != "0"
 
 
 def test_it_can_be_restarted_by_hand_too_often_and_that_is_told(installed: Machine) -> None:
+    # The limit's own 10 s are not enough for eleven starts on a slow machine.
+    drop_in = f"/run/systemd/system/{DAEMON}.d/limit.conf"
+    installed.write_file(drop_in, "[Unit]\nStartLimitIntervalSec=10min\n")
+    installed.systemctl("daemon-reload")
     refused = ""
-    for _ in range(11):
-        installed.systemctl("stop", DAEMON)
-        refused = installed.run("systemctl", "start", "--no-block", DAEMON, check=False).stderr
-        if installed.show(DAEMON, "Result") == "start-limit-hit":
-            break
-    until(lambda: installed.show(DAEMON, "Result") == "start-limit-hit", 5, f"the limit {refused}")
-    ready_again(installed)
+    try:
+        for _ in range(11):
+            installed.systemctl("stop", DAEMON)
+            refused = installed.run("systemctl", "start", "--no-block", DAEMON, check=False).stderr
+            if installed.show(DAEMON, "Result") == "start-limit-hit":
+                break
+        until(lambda: installed.show(DAEMON, "Result") == "start-limit-hit", 5, f"the limit {refused}")
+    finally:
+        installed.run("rm", drop_in)
+        installed.systemctl("daemon-reload")
+        ready_again(installed)
 
 
 def test_a_stop_of_the_daemon_leaves_the_helpers_socket(installed: Machine) -> None:
@@ -203,10 +212,10 @@ def test_a_helper_that_crashes_at_its_start_leaves_the_socket(installed: Machine
     installed.systemctl("stop", HELPER)
     installed.run("systemctl", "start", "--no-block", HELPER)
     until(
-        lambda: int(installed.show(HELPER, "NRestarts")) > 8, 20, "more crashes than systemd's own start limit allows"
+        lambda: int(installed.show(HELPER, "NRestarts")) > 8, 60, "more crashes than systemd's own start limit allows"
     )
     state = installed.show(SOCKET, "ActiveState")
     installed.run("rm", drop_in)
     installed.systemctl("daemon-reload")
-    installed.wait_until(HELPER)
+    installed.wait_until(HELPER, timeout=30)
     assert state == "active"

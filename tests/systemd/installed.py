@@ -81,7 +81,8 @@ def newer_package() -> Path:
 def dpkg(machine: Machine, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run dpkg in the machine, as apt would: without questions."""
     quick = ("--force-unsafe-io", "--force-confold")  # its disk is memory
-    return machine.run("dpkg", *quick, *arguments, check=check, env={"DEBIAN_FRONTEND": "noninteractive"})
+    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    return machine.run("dpkg", *quick, *arguments, check=check, env=environment, timeout=300)  # it compiles it all
 
 
 @contextlib.contextmanager
