@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 
-import pytest
+import pytest_asyncio
 from playwright.async_api import Browser
 
 from tests.page.browser import chromium
 
 
-@pytest.fixture
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def browser() -> AsyncIterator[Browser]:
-    """Debian's Chromium; playwright's objects belong to the loop of one test."""
+    """Debian's Chromium, one for the tests of a file, which all run on one loop: playwright's objects belong to it."""
     async with chromium() as made:
         yield made

@@ -13,6 +13,8 @@ from tests.page.scene import OPEN, dark, healthy, hundred, three
 from tests.web.test_pages import EVIL
 from tests.web.test_web import Daemon
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 PAGES = ("/", "/services/ravendb", "/incidents", f"/incidents/{OPEN}", "/incidents/7e4b7d02-77aa", "/incidents/none")
 LONG = "a-service-with-a-name-that-is-as-long-as-any-administrator-would-ever-give-to-one.example"
 

@@ -20,6 +20,8 @@ from watchdog.demo import child
 from watchdog.demo.config import COMMUNITY, write_config
 from watchdog.demo.receiver import receiver
 
+pytestmark = pytest.mark.asyncio(loop_scope="module")
+
 Running = tuple[child.Service, child.Daemon]
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from watchdog.cli.api import UNREACHABLE, Daemon, daemon_options
+from watchdog.cli.duration import Duration
 from watchdog.cli.rehearsal import ASK, ENDING, HelperLost, Rehearsal, asked
 from watchdog.cli.story import Teller
 from watchdog.config import DEFAULT_FILE, ConfigInvalid
@@ -19,29 +20,12 @@ from watchdog.helper import trust
 from watchdog.helper.protocol import Reply, Request
 from watchdog.link import LEDGER, Child, Link, Socket, helper_command
 from watchdog.model import Epoch, Outcome
-from watchdog.settings import parse_duration
 from watchdog.target import Gone, start_time
 
 HELPER = Path("/run/epoll-watchdog/helper.sock")
 NOT_HEALED, REFUSED = 1, 4  # exit codes
 BLIND_FOR = 10.0  # s
 SHORTEST, LONGEST = 1.0, 60.0  # s; the helper's own (`helper.drill`)
-
-
-class Duration(click.ParamType[float]):
-    """An option in the words of the config."""
-
-    name = "DURATION"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds."""
-        try:
-            seconds = value if isinstance(value, float) else parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        if not SHORTEST <= seconds <= LONGEST:
-            self.fail(f'{value!r} is out of range; give "1s" to "1m"', param, ctx)
-        return float(seconds)
 
 
 class HelperUnanswering(click.ClickException):
@@ -59,7 +43,11 @@ class Refused(click.ClickException):
 @click.command()
 @click.argument("service")
 @click.option(
-    "--at-most", type=Duration(), default="10s", show_default=True, help="Undone then, where nobody has healed it."
+    "--at-most",
+    type=Duration(SHORTEST, LONGEST),
+    default="10s",
+    show_default=True,
+    help="Undone then, where nobody has healed it.",
 )
 @click.option(
     "--config",

@@ -6,38 +6,25 @@ import json
 import signal
 import sys
 import time
-from typing import Any
 
 import click
 
 from watchdog.cli.api import Daemon, Unanswered, daemon_options
+from watchdog.cli.duration import Duration
 from watchdog.cli.seen import Seen, Watcher
-from watchdog.settings import parse_duration
 
 SHORTEST, LONGEST = 0.2, 3600.0  # s between two looks
-
-
-class Interval(click.ParamType[float]):
-    """A time between two looks, in the words of the config."""
-
-    name = "DURATION"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Seconds."""
-        try:
-            seconds = value if isinstance(value, float) else parse_duration(value)
-        except ValueError as error:
-            self.fail(str(error), param, ctx)
-        if not SHORTEST <= seconds <= LONGEST:
-            self.fail(f'{value!r} is out of range; give "200ms" to "1h"', param, ctx)
-        return float(seconds)
 
 
 @click.command()
 @daemon_options
 @click.option("--watch", is_flag=True, help="Go on looking until Ctrl-C, in place of what was shown.")
 @click.option(
-    "--interval", type=Interval(), default="1s", show_default=True, help="With --watch: from one look to the next."
+    "--interval",
+    type=Duration(SHORTEST, LONGEST),
+    default="1s",
+    show_default=True,
+    help="With --watch: from one look to the next.",
 )
 @click.option("--json", "as_json", is_flag=True, help="What the API says, and the accept queues.")
 def command(daemon: Daemon, watch: bool, interval: float, as_json: bool) -> None:
