@@ -67,12 +67,17 @@ class Condition:
     name: str
     staged: Staged
     right: frozenset[Verdict]
+    busy_too: frozenset[Verdict] = frozenset()  # right as well, while every core is kept busy
     confirmed: bool = False  # whether nothing less will do
     course: Course = Course.LASTS
     alone: bool = False  # it would disturb others, or they it
     delicate: bool = False  # scarce CPU could make it look like another
     watch_s: float = 4.0
     within_s: float = 12.0
+
+    def kept_busy(self) -> Condition:
+        """As it is judged while every core is kept busy."""
+        return replace(self, right=self.right | self.busy_too)
 
     @property
     def allowed(self) -> frozenset[Rung]:

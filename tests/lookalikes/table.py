@@ -27,11 +27,21 @@ def _passing(name: str, staged: Staged, *right: Verdict, delicate: bool = False)
 
 
 def _well(name: str, staged: Staged, *right: Verdict, alone: bool = False, delicate: bool = False) -> Condition:
-    """Nothing is wrong: no other verdict is ever told, and no incident opened."""
+    """Nothing is wrong: no other verdict is ever told, and no incident opened.
+
+    A delicate one may also be *blind* while every core is kept busy: hogs may keep the daemon's loop waiting for longer
+    than a quarter of its short `timeout` (`watched.PACE`), and then it says so.
+    """
     verdicts = frozenset({Verdict.HEALTHY, *right})
-    course = Course.NOTHING
     return Condition(
-        name=name, staged=staged, right=verdicts, course=course, watch_s=6.0, alone=alone, delicate=delicate
+        name=name,
+        staged=staged,
+        right=verdicts,
+        busy_too=frozenset({Verdict.BLIND} if delicate else ()),
+        course=Course.NOTHING,
+        watch_s=6.0,
+        alone=alone,
+        delicate=delicate,
     )
 
 

@@ -16,7 +16,7 @@ from tests.lookalikes.table import CONDITIONS
 REPEAT = int(os.environ.get("REPEAT") or 1)
 BUSY = os.environ.get("BUSY", "") not in ("", "0")
 RUNS = [
-    Run(condition, repetition, busy)
+    Run(condition.kept_busy() if busy else condition, repetition, busy)
     for condition in CONDITIONS
     for repetition in range(REPEAT)
     for busy in (False, True)
