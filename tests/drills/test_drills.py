@@ -10,6 +10,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,10 +54,15 @@ def service(name: str, running: Running) -> str:
 
 
 def drill(guard: Guarding) -> dict[str, Any]:
-    """Once; what the command tells."""
+    """Once; what the command tells. Where a probe was late in the very round that it looked at, it is asked again."""
     where = ("--url", f"http://{guard.daemon.address}", "--config", str(guard.config))
-    command = [sys.executable, "-P", "-m", "watchdog", "drill", "drilled", "--json", *where]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    command = [sys.executable, "-P", "-m", "watchdog", "drill", "drilled", "--json", "--at-most", "60s", *where]
+    ends = time.monotonic() + 30
+    while True:
+        guard.wait_verdict("drilled", "healthy")
+        done = subprocess.run(command, capture_output=True, text=True, timeout=200)
+        if "is not healthy but" not in done.stderr or time.monotonic() > ends:
+            break
     assert done.returncode == 0, done.stdout + done.stderr + guard.daemon.said()[-3000:]
     told: dict[str, Any] = json.loads(done.stdout)
     return told
@@ -79,7 +85,7 @@ def directory() -> Iterator[Path]:
         yield Path(made)
 
 
-@pytest.mark.timeout(60 + 30 * DRILLS)
+@pytest.mark.timeout(180 + 60 * DRILLS)
 @pytest.mark.parametrize("name", PROGRAMS)
 def test_each_drill_under_load_is_healed_by_a_nudge_and_costs_nothing(name: str, directory: Path, tell: Tell) -> None:
     with PROGRAMS[name](directory) as running, guarding(directory, service(name, running)) as guard:

@@ -71,7 +71,8 @@ def new(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
 def typed(machine: Machine, command: str, *, check: bool = True) -> str:
     """What a command prints, on both its channels."""
     script = f"cd {CLONE} && {{ {command}\n}} 2>&1"
-    return machine.run("bash", "-c", script, check=check, env={"DEBIAN_FRONTEND": "noninteractive"}).stdout
+    environment = {"DEBIAN_FRONTEND": "noninteractive"}
+    return machine.run("bash", "-c", script, check=check, env=environment, timeout=300).stdout  # apt compiles it all
 
 
 def test_the_five_commands_of_the_readme_are_the_first_five_of_the_transcript() -> None:
