@@ -237,7 +237,7 @@ def test_a_command_whose_job_is_cancelled_is_waited_for(machine: Machine) -> Non
 
 def test_a_command_that_waits_for_other_jobs_is_called_off(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transient, "PATIENCE", 0.3)
-    slow = machine.add_unit("slow.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep infinity\n")
+    slow = machine.add_unit("slow-oneshot.service", "[Service]\nType=oneshot\nExecStart=/bin/sleep infinity\n")
     machine.write_file(
         "/etc/systemd/system/epoll-watchdog-restart-queued-.service.d/after.conf", f"[Unit]\nAfter={slow}\n"
     )

@@ -215,10 +215,10 @@ async def test_a_stopped_unit_that_requires_it_is_neither_a_reason_to_refuse_nor
 
 
 async def test_a_stop_that_hangs_for_ever_is_ended_by_sigkill_within_the_same_restart(machine: Machine) -> None:
-    unit = machine.add_unit("stubborn.service", STUBBORN, start=True)
+    unit = machine.add_unit("deaf.service", STUBBORN, start=True)
     fallback = 1.0  # s: after SIGKILL, the unit has as long once more to start anew
     done = await restart(machine, unit, fallback=fallback)
-    assert (done.outcome, done.reason) == (Outcome.DONE, "stubborn.service was restarted, after SIGKILL")
+    assert (done.outcome, done.reason) == (Outcome.DONE, "deaf.service was restarted, after SIGKILL")
     assert (done.detail["killed"], done.detail["deadline_s"]) == (True, pytest.approx(2 * fallback))
     assert machine.show(unit, "ActiveState") == "active"
 
