@@ -28,7 +28,7 @@ receivers:
       - url: {hook}
         send_resolved: true
 """
-WITHIN_S = 15.0
+WITHIN_S = 40.0
 
 
 class Real:

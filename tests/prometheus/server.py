@@ -58,7 +58,7 @@ class Prometheus:
         found = self.get("query_range", query=query, start=str(start), end=str(end), step=step)["result"]
         return _numbers(sample for series in found for sample in series["values"])
 
-    def wait(self, query: str, within_s: float = 15.0) -> None:
+    def wait(self, query: str, within_s: float = 40.0) -> None:
         """Until it returns anything. Raises `TimeoutError`."""
         until(lambda: bool(self.now(query)), within_s, query)
 
