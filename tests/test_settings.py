@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from watchdog.settings import format_duration, parse_duration
@@ -29,6 +29,12 @@ def test_a_duration_is_never_longer_than_a_year(text: str) -> None:
 @given(st.integers(1, 10**7))
 def test_whole_seconds_are_written_so_that_they_read_back(seconds: int) -> None:
     assert parse_duration(format_duration(float(seconds))) == seconds
+
+
+@example(0.9996)
+@given(st.floats(1e-6, 10**7))
+def test_any_time_is_written_so_that_it_reads_back_to_three_digits_or_half_a_second(seconds: float) -> None:
+    assert parse_duration(format_duration(seconds)) == pytest.approx(seconds, rel=0.0051, abs=0.5 * (seconds > 60))
 
 
 @pytest.mark.parametrize(
