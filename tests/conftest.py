@@ -15,7 +15,6 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests import servers
 
-
 # How long one example takes is the machine's business, as hypothesis itself has it where CI is set.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if settings.get_current_profile_name() == "default":

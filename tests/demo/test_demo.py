@@ -107,7 +107,7 @@ def test_it_works_as_an_ordinary_user(temporary: Path) -> None:
 
 
 def test_in_a_terminal_it_goes_on_until_ctrl_c(temporary: Path) -> None:
-    with in_terminal(temporary, "--pause", "0.1", LINES="60") as (process, terminal):  # low ones show the last rows only
+    with in_terminal(temporary, "--pause", "0.1", LINES="60") as (process, terminal):  # all rows
         shown = read_until(terminal, "2 of 2 stalls healed")
         assert "witness" in shown
         assert "\x1b[32m" in shown

@@ -23,6 +23,7 @@ class Agent:
 
     def __init__(self, sock: socket.socket, community: str) -> None:
         import pysnmp.proto.api  # noqa: F401  # 65 ms [M], which the first answer would be late by
+
         self._sock = sock
         self._community = community.encode()
         self._objects = _objects()
