@@ -26,11 +26,26 @@ def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.Abstrac
     return {"poll": lambda: asyncio.SelectorEventLoop(selectors.PollSelector())}
 
 
+# What takes longest comes first, so that no worker is left with it at the end; the lab's two machines not together.
+LONG = (
+    "kernel_lab/test_heals",
+    "installed/",
+    "kernel_lab/",
+    "packaging/",
+    "systemd/",
+    "drills/",
+    "page/",
+    "integration/",
+)
 MACHINES = ("tests/installed/", "tests/packaging/", "tests/systemd/")  # one booted machine, or two, for all tests there
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # it comes without types
     """Where several workers run them (xdist), the tests of a file stay together, and those of a machine."""
+
+    def __init__(self, config: pytest.Config, log: Any) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False  # by their number, it would leave the longest for the end
 
     def _split_scope(self, nodeid: str) -> str:
         file = nodeid.partition("::")[0]
@@ -40,6 +55,15 @@ class Together(LoadScopeScheduling):  # type: ignore[misc]  # it comes without t
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
     """Whatever --dist says."""
     return Together(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest comes first."""
+
+    def place(item: pytest.Item) -> int:
+        return next((at for at, first in enumerate(LONG) if item.nodeid.startswith(f"tests/{first}")), len(LONG))
+
+    items.sort(key=place)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.target.sleepers import sleeping
 from watchdog.helper.restart import restart
 from watchdog.model import Epoch, Outcome, Performed
 from watchdog.target import Match, Target
@@ -203,13 +204,10 @@ def test_without_a_process_of_a_match_or_a_cgroup_nothing_is_started(tmp_path: P
 
 
 def test_whichever_process_fits_a_match_is_restarted() -> None:
-    words = ("1000", f"0.{os.getpid()}")  # nobody else's sleep has these
-    with subprocess.Popen(["sleep", *words]) as sleeper:
-        try:
-            named = Match(exe="/bin/sleep", args=words)
-            assert restart(Target(process=named, restart_command=("/bin/true",)), None).outcome is Outcome.DONE
-        finally:
-            sleeper.kill()
+    word = f"0.{os.getpid()}"  # nobody else's sleep has it
+    with sleeping(word):
+        named = Match(exe="/bin/sleep", args=(word,))
+        assert restart(Target(process=named, restart_command=("/bin/true",)), None).outcome is Outcome.DONE
 
 
 def test_whether_a_unit_runs_is_asked_before_its_command_is_run(

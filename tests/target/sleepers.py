@@ -25,6 +25,8 @@ def sleeping(
     """The PID of a process that does nothing; `words` are added to its command line, as further seconds of it."""
     process = subprocess.Popen([program, "300", *words], user=user, group=user if group is None else group)
     try:
+        # Popen returns within execve(2), before the kernel has written the command line down.
+        until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes() != b"", 10, "its command line")
         yield process.pid
     finally:
         process.kill()
