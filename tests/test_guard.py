@@ -125,6 +125,24 @@ async def test_a_restart_that_systemd_would_refuse_is_not_asked_for(
     await store.close()
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_guard_is_cancelled_also_as_its_wait_for_the_next_round_ends(
+    turns: int, tmp_path: Path, world: World, around: Around
+) -> None:
+    store, look = Store(tmp_path, world.clock), SimulatedLook(world)
+    guard = Guard(SERVICE, look, SimulatedHands(world), store, world.clock, around)  # type: ignore[arg-type]
+    waiting = asyncio.create_task(guard._wait(3600))
+    for _ in range(3):
+        await asyncio.sleep(0)
+    look.woken.set()
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    begun = waiting.cancel()
+    await asyncio.wait([waiting])
+    assert waiting.cancelled() == begun
+    await store.close()
+
+
 async def test_a_guard_that_is_told_to_end_ends_after_its_turn(tmp_path: Path, world: World, around: Around) -> None:
     store = Store(tmp_path, world.clock, deadline=30)
     guard = Guard(SERVICE, SimulatedLook(world), SimulatedHands(world), store, world.clock, around)  # type: ignore[arg-type]

@@ -115,7 +115,8 @@ class Daemon:
             Hands.connect(self._helper) if self._helper else Hands.spawn(self._path, ledger, withheld=withheld)
         )
         with contextlib.suppress(TimeoutError):  # else the first healthy rounds could not read their baselines
-            await asyncio.wait_for(self._hands.ready(), HELPER_WITHIN)
+            async with asyncio.timeout(HELPER_WITHIN):
+                await self._hands.ready()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self._reload.set)

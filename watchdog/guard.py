@@ -190,8 +190,10 @@ class Guard:
             self._look.close()
 
     async def _wait(self, seconds: float) -> None:
+        # Not `asyncio.wait_for`: that of Python 3.11 loses a cancellation that comes as the wait ends (gh-86296).
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._look.woken.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._look.woken.wait()
 
     async def resume(self) -> None:
         """Take up what the last daemon left, or, after a reload, the guard before this one."""

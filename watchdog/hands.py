@@ -154,7 +154,8 @@ class Hands:
         self._waiting[request.id] = answer
         try:
             self._send(encode_request(request))
-            return await asyncio.wait_for(answer, patience)
+            async with asyncio.timeout(patience):  # `asyncio.wait_for` may lose a cancellation: see `Guard`
+                return await answer
         except TimeoutError:
             reason = f"the helper did not answer within {patience:g} s"
             if request.verb in READINGS:  # nothing is lost, and the helper may be at work for another service

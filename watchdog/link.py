@@ -122,7 +122,8 @@ class Child:
         loop.add_reader(end, ended.set)
         try:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(ended.wait(), CLOSE_TIMEOUT)
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await ended.wait()
         finally:
             loop.remove_reader(end)
             os.close(end)
