@@ -79,6 +79,18 @@ async def test_it_pings_at_once_and_then_each_interval() -> None:
     assert 0.79 <= times[3] - times[0] < 5
 
 
+async def test_the_next_ping_is_not_due_before_its_interval_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop = asyncio.get_running_loop()
+    clock = loop.time
+    async with receiver() as place, pinging(place, interval=60.0) as pings:
+        assert await pings.next() == [Ping.SUCCESS]
+        monkeypatch.setattr(loop, "time", lambda: clock() + 50.0)
+        await asyncio.sleep(0.1)  # nothing happens: there is no event to wait for
+        assert pings.outcomes.empty()
+        monkeypatch.setattr(loop, "time", lambda: clock() + 60.0)
+        assert await pings.next() == [Ping.SUCCESS]
+
+
 async def test_a_ping_is_a_short_text_posted_to_the_url() -> None:
     async with receiver(OK) as place, pinging(place) as pings:
         await pings.next()

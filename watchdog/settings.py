@@ -38,7 +38,7 @@ def parse_duration(text: str) -> float:
 
 def format_duration(seconds: float) -> str:
     """The shortest such text: "500ms", "5s", "1h30m"; at most three digits behind a point."""
-    if seconds < 0.9995:  # beyond that it is "1s" to three digits
+    if seconds * 1000 < 999.5:  # beyond that it is "1s" to three digits
         return f"{seconds * 1000:.3g}ms"
     if seconds < 60:
         return f"{seconds:.3g}s"

@@ -159,6 +159,7 @@ def test_no_more_than_the_budget_is_spent_though_the_helper_was_gone_in_between(
     # A healthy redis may be awake at that moment, and there is nothing to nudge: the use is spent all the same.
     assert ["budget is spent" in reply["reason"] for reply in outcomes] == [False, False, True, True]
     assert [reply["outcome"] for reply in outcomes[2:]] == ["refused", "refused"]
+    assert all(reply["outcome"] == "done" or "nothing to nudge" in reply["reason"] for reply in outcomes[:2])
     site.wait_healthy(site.redis)
 
 

@@ -35,11 +35,11 @@ def configured(site: Site, **keys: str) -> Iterator[None]:
 
 def reload(site: Site, **keys: str) -> None:
     """`systemctl reload` ends with the signal; the daemon, "reloading" meanwhile, has read its config later."""
-    before = site.metric(READ)
     site.configure(**keys)
+    before = site.metric(READ)
     site.machine.systemctl("reload", DAEMON)
     site.wait(lambda: site.metric(READ) != before, "the new config in force")
-    site.machine.wait_until(DAEMON)
+    site.machine.wait_until(DAEMON, timeout=30)
 
 
 def test_a_good_config_is_in_force_after_a_reload_and_a_bad_one_fails_it_and_changes_nothing(site: Site) -> None:

@@ -27,6 +27,7 @@ from watchdog.verdicts import Stance, ladder, stance
 HEALTHY_WITHIN_S = 20.0
 POLL_S = 0.1
 CHANGES = ("opened", "verdict")  # records of an incident that tell its verdict
+LAGS = "own loop lags"
 PERFORMED = {"nudged": Rung.NUDGE, "restarted": Rung.RESTART}
 
 
@@ -302,6 +303,11 @@ def _judge(row: Row) -> None:
         row.complaints.append(f"{verdict} is only {certainty}")
     if condition.course is Course.LASTS and row.strayed:
         row.complaints.append(f"once it was {_words(condition.right)}, then {_words(row.strayed)}")
+    excused = [moment for moment in row.moments if moment.verdict in condition.busy_too]
+    if len(excused) == len(row.moments):
+        row.complaints.append(f"it was {_words(condition.busy_too)} all the time")
+    if not all(LAGS in reason for moment in excused for reason in moment.reasons[:1]):
+        row.complaints.append(f"it was {_words(condition.busy_too)}, and not for a loop that lags")
     if condition.course is Course.NOTHING and row.incidents:
         row.complaints.append("an incident was opened, and nothing is wrong")
 

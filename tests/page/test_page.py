@@ -43,7 +43,7 @@ async def test_what_is_too_long_is_broken(browser: Browser) -> None:
 
 
 @pytest.mark.parametrize("path", PAGES)
-@pytest.mark.parametrize(("width", "scheme"), [(DESK, "light"), (PHONE, "dark")])
+@pytest.mark.parametrize(("width", "scheme"), [(DESK, "light"), (DESK, "dark"), (PHONE, "light"), (PHONE, "dark")])
 async def test_axe_finds_no_barrier(browser: Browser, path: str, width: int, scheme: Scheme) -> None:
     async with shown(browser, three(), width, scheme) as seen:
         await seen.go(path)

@@ -331,7 +331,7 @@ async def test_a_crowd_without_a_handshake_is_bounded_shown_out_and_shuts_out_no
 ) -> None:
     listen = [TCP, f"unix:{tmp_path}/web"]
     async with (
-        listening(Web(tls=certified(authority, tmp_path)), listen, header=60.0) as server,
+        listening(Web(tls=certified(authority, tmp_path)), listen, header=30.0) as server,
         contextlib.AsyncExitStack() as stack,
     ):
         host, _, port = server.addresses[0].rpartition(":")
@@ -350,7 +350,7 @@ async def test_a_crowd_without_a_handshake_is_bounded_shown_out_and_shuts_out_no
             assert answer.status == 200
         loop = asyncio.get_running_loop()
         clock = loop.time
-        monkeypatch.setattr(loop, "time", lambda: clock() + 60.0)  # a stall shows nobody out before
+        monkeypatch.setattr(loop, "time", lambda: clock() + 30.0)  # a stall shows nobody out before
         ended = await asyncio.wait_for(asyncio.gather(*(reader.read() for reader in crowd)), 30)
         assert ended == [b""] * len(crowd)
         assert await status(server, tls=trusting(authority)) == 200
