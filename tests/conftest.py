@@ -37,7 +37,8 @@ LONG = (
     "page/",
     "integration/",
 )
-MACHINES = ("tests/installed/", "tests/packaging/", "tests/systemd/")  # one booted machine, or two, for all tests there
+PACKAGED = ("tests/installed/", "tests/packaging/")
+MACHINES = (*PACKAGED, "tests/systemd/")  # one booted machine, or two, for all tests there
 
 
 class Together(LoadScopeScheduling):  # type: ignore[misc]  # it comes without types
@@ -58,12 +59,15 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Together:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest comes first."""
+    """What takes longest comes first; what may have to build the package and boot a machine has the time for it."""
 
     def place(item: pytest.Item) -> int:
         return next((at for at, first in enumerate(LONG) if item.nodeid.startswith(f"tests/{first}")), len(LONG))
 
     items.sort(key=place)
+    for item in items:
+        if item.nodeid.startswith(PACKAGED):
+            item.add_marker(pytest.mark.timeout(600))
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:

@@ -19,6 +19,8 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from watchdog import target
+
 READY_WITHIN_S = 15.0
 NIO = Path(__file__).with_name("java") / "Nio.java"
 HRSWRUN_STATUS = "1.3.6.1.2.1.25.4.2.1.7"  # followed by a PID; 1 running, 2 runnable, 3 notRunnable, 4 invalid
@@ -37,6 +39,14 @@ def until(check: Callable[[], bool], within_s: float, what: str) -> None:
         if time.monotonic() > deadline:
             raise TimeoutError(f"not within {within_s:g} s: {what}")
         time.sleep(0.005)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process runs still: a zombie that its parent has not reaped does not."""
+    try:
+        return not target.ended(pid)
+    except target.Gone:
+        return False
 
 
 def free_port(kind: socket.SocketKind = socket.SOCK_STREAM, host: str = "127.0.0.1") -> int:

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.servers import runs, until
 from tests.target.sleepers import sleeping
 from watchdog.helper.restart import restart
 from watchdog.model import Epoch, Outcome, Performed
@@ -43,24 +44,9 @@ def process() -> Iterator[subprocess.Popen[bytes]]:
 
 
 def wait_for(path: Path) -> str:
-    """What a process writes to a file, within five seconds."""
-    deadline = time.monotonic() + 5
-    while not (path.exists() and path.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.01)
+    """What a process writes to a file."""
+    until(lambda: path.exists() and path.read_text() != "", 5, f"what is written to {path}")
     return path.read_text().strip()
-
-
-def gone(pid: int) -> bool:
-    """Whether the process has ended, within five seconds; a zombie that its reaper has not seen yet has."""
-    deadline = time.monotonic() + 5
-    while time.monotonic() < deadline:
-        try:
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except OSError:
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_a_command_that_ends_well_has_restarted_the_service() -> None:
@@ -95,7 +81,8 @@ def test_a_command_that_hangs_is_killed_with_its_children(tmp_path: Path) -> Non
     done = run("sh", "-c", f"sleep 1000 & echo $! >{child}; echo waiting; wait", deadline=0.5)
     assert done.outcome is Outcome.TIMED_OUT
     assert done.reason == "the restart command did not end within 0.5 s and was killed: waiting"
-    assert gone(int(wait_for(child)))
+    pid = int(wait_for(child))
+    until(lambda: not runs(pid), 5, "the end of the child")
 
 
 def test_a_service_that_the_command_leaves_running_does_not_hold_it_up_and_does_not_die_of_its_output(
@@ -148,7 +135,7 @@ def test_a_service_whose_end_its_parent_has_not_noted_is_not_started(
 ) -> None:
     epoch = Epoch(process.pid, start_time(process.pid))
     process.kill()
-    assert gone(process.pid)
+    until(lambda: not runs(process.pid), 5, "its end")
     assert run("touch", str(tmp_path / "ran"), epoch=epoch).outcome is Outcome.GONE
     assert not (tmp_path / "ran").exists()
 

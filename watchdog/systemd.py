@@ -89,7 +89,7 @@ def run_on_poll(coroutine: Coroutine[Any, Any, T]) -> T:
         return runner.run(coroutine)
 
 
-def load() -> None:
+def load_dbus() -> None:
     """Import what a connection needs, where a clock is about to run: it takes 60 to 190 ms [M], and 2 MiB."""
     import dbus_fast.aio  # noqa: F401
 

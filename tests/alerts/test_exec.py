@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 
 from tests.alerts.letters import letter
+from tests.servers import runs
 from tests.spared import spared
 from watchdog.alerts import CHANNELS, webhook
 from watchdog.alerts import exec as channel
@@ -95,13 +96,6 @@ async def gone(pid: int) -> None:
         os.close(descriptor)
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 async def test_a_daemon_that_stops_leaves_no_command_behind(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pid")
     sending = asyncio.create_task(script(f"echo $$ > {tmp_path}/pid; sleep 1000").send(letter()))
@@ -111,7 +105,7 @@ async def test_a_daemon_that_stops_leaves_no_command_behind(tmp_path: Path) -> N
     with pytest.raises(asyncio.CancelledError):
         await sending
 
-    assert not alive(pid)
+    assert not runs(pid)
 
 
 OURS = """
@@ -150,7 +144,7 @@ async def test_what_it_leaves_running_is_not_waited_for(tmp_path: Path) -> None:
     assert await result(f"sleep 1000 & echo $! > {tmp_path}/pid; exit 0", timeout=5.0) == Delivered()
 
     pid = int((tmp_path / "pid").read_text())
-    assert alive(pid)
+    assert runs(pid)
     os.kill(pid, signal.SIGKILL)
 
 

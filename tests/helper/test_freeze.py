@@ -219,3 +219,15 @@ def test_what_can_t_be_thawed_is_told_and_keeps_its_record(tmp_path: Path) -> No
     assert done.stderr.startswith("epoll-watchdog helper: a.service may be frozen by us still: cannot connect to the ")
     assert frozen.recorded(str(tmp_path / "frozen")) == ["a.service"]
     assert ledger.now().boot_id in (tmp_path / "frozen/a.service").read_text()
+
+
+def test_dbus_is_loaded_before_the_time_runs_that_systemd_has_to_answer() -> None:
+    code = """if True:
+        import sys
+        from watchdog.helper.freeze import _connection
+        before = "dbus_fast.aio" in sys.modules
+        with _connection("unix:path=/nowhere"):
+            print(before, "dbus_fast.aio" in sys.modules)
+    """
+    told = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True).stdout
+    assert told.split() == ["False", "True"]

@@ -19,6 +19,7 @@ import pytest
 from tests.helper.conftest import Start
 from tests.helper.serving import BUDGET, Helper, helper, pidfile_service
 from tests.helper.victims import until
+from tests.servers import runs
 from watchdog import board
 from watchdog.helper.protocol import MAX_REPLY, MAX_REQUEST
 from watchdog.helper.server import HOLD_FILE
@@ -475,15 +476,7 @@ def test_no_worker_outlives_a_helper_that_is_killed(tmp_path: Path) -> None:
         until(lambda: (tmp_path / "ledger.json").exists() and len(children(asked.pid)) == 1, "under way")
         [worker] = children(asked.pid)
         os.kill(asked.pid, signal.SIGKILL)
-        until(lambda: ended(worker), "the worker has ended too")
-
-
-def ended(pid: str) -> bool:
-    """Whether a process is no more, or waits for its parent to take note."""
-    try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
+        until(lambda: not runs(int(worker)), "the worker has ended too")
 
 
 def children(pid: int) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.guarding import ENVIRONMENT, Guarding, demo_table, guarding, kinds
-from tests.servers import until
+from tests.servers import runs, until
 from tests.stall import LINE, held, thread_states
 from watchdog.demo import child
 
@@ -31,14 +31,6 @@ def stall_until_the_nudge_is_under_way(guard: Guarding, service: child.Service) 
     service.lose_wakeup()
     assert service.next_event().name == "lost"
     guard.wait_record("demo", "acting")
-
-
-def ended(pid: int) -> bool:
-    """Whether a process is no more, or waits for its parent to take note."""
-    try:
-        return ") Z " in Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return True
 
 
 def test_a_killed_brain_leaves_an_incident_that_the_next_start_takes_up(service: child.Service, tmp_path: Path) -> None:
@@ -95,4 +87,4 @@ def test_the_helper_ends_when_its_brain_was_killed(service: child.Service, tmp_p
         helper = guard.helper()
         os.kill(guard.pid, signal.SIGKILL)
         guard.daemon.process.wait(timeout=5)
-        until(lambda: ended(helper), 30, "the end of the helper")
+        until(lambda: not runs(helper), 30, "the end of the helper")

@@ -12,13 +12,6 @@ from tests.systemd.installed import booted_with_package, package
 from tests.systemd.machine import Machine, missing
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test's set-up may have to build the package, and boots a machine."""
-    for item in items:
-        if item.nodeid.startswith("tests/packaging/"):
-            item.add_marker(pytest.mark.timeout(600))
-
-
 @pytest.fixture(scope="session")
 def deb() -> Path:
     """The package of this tree."""

@@ -18,6 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.probes.asking import ask, until
+from tests.servers import runs
 from tests.spared import spared
 from watchdog import probes, target
 from watchdog.model import Epoch, Kind, Observation, Plane, Strength
@@ -148,15 +149,8 @@ def test_where_memory_runs_out_it_is_not_spared_as_the_daemon_is(ours: int, its:
 # --- how it ends ------------------------------------------------------------------------------------------------------
 
 
-def alive(*pids: int) -> list[int]:
-    """Those that run still: a zombie that init has not reaped does not."""
-
-    def runs(pid: int) -> bool:
-        try:
-            return not target.ended(pid)
-        except target.Gone:
-            return False
-
+def running(*pids: int) -> list[int]:
+    """Those of them that run still."""
     return [pid for pid in pids if runs(pid)]
 
 
@@ -178,7 +172,7 @@ async def test_a_command_that_hangs_is_silent_at_the_deadline_and_is_ended(tmp_p
     assert found.kind is Kind.SILENT
     assert found.reason.startswith("the command runs on, no answer in ")
     assert pids()
-    await until(lambda: not alive(*pids()))
+    await until(lambda: not running(*pids()))
 
 
 FAMILY = """
@@ -194,9 +188,9 @@ async def test_children_that_left_its_session_and_lost_their_parents_end_with_it
     script = f"exec >>{tmp_path}/pids\n{FAMILY}\nwhile :; do sleep 1; done"
     asked = asyncio.ensure_future(run("/bin/bash", "-c", script, within_s=20))
     await until(pids)
-    before = alive(*pids())
+    before = running(*pids())
     asked.cancel()
-    await until(lambda: not alive(*pids()))
+    await until(lambda: not running(*pids()))
     assert len(before) == 4
 
 
@@ -204,7 +198,7 @@ async def test_what_a_command_leaves_behind_ends_with_it(tmp_path: Path) -> None
     pids = pids_in(tmp_path / "pids", 4)
     script = f"exec >>{tmp_path}/pids\n{FAMILY}\nuntil [ $(wc -l <{tmp_path}/pids) -ge 4 ]; do sleep 0.01; done"
     found = await run("/bin/bash", "-c", script)
-    await until(lambda: not alive(*pids()))
+    await until(lambda: not running(*pids()))
     assert found.kind is Kind.ALIVE
 
 
@@ -256,7 +250,7 @@ asyncio.run(main())
         await until(pids)
         family = [*pids(), *target.descendants(pids()[0])]
         asking.kill()
-        await until(lambda: not alive(*family))
+        await until(lambda: not running(*family))
 
 
 async def test_while_a_run_can_not_be_ended_no_other_is_begun() -> None:

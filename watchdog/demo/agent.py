@@ -22,7 +22,8 @@ class Agent:
     """Answers on the UDP socket `sock` in the thread that calls `run`."""
 
     def __init__(self, sock: socket.socket, community: str) -> None:
-        import pysnmp.proto.api  # noqa: F401  # 65 ms [M], which the first answer would be late by
+        # 65 ms [M], by which the first answer would be late.
+        import pysnmp.proto.api  # noqa: F401
 
         self._sock = sock
         self._community = community.encode()

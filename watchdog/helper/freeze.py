@@ -39,7 +39,7 @@ from watchdog.helper.frozen import (
 )
 from watchdog.helper.thaw import Guardian, NotThawed, asked_to_freeze, guardian, thaw
 from watchdog.model import Epoch, Outcome, Performed, Rung
-from watchdog.systemd import MANAGER, UNIT, Bus, BusUnavailable, CallError, Listed, load, poll_loop
+from watchdog.systemd import MANAGER, UNIT, Bus, BusUnavailable, CallError, Listed, load_dbus, poll_loop
 from watchdog.target import (
     Gone,
     NeverATarget,
@@ -106,7 +106,7 @@ def _threads(epochs: tuple[Epoch, ...]) -> int:
 @contextlib.contextmanager
 def _connection(address: str | None) -> Iterator[tuple[Bus, asyncio.Runner]]:
     """One for all that is asked, loaded before any clock runs; between its calls no loop runs, so one may fork."""
-    load()
+    load_dbus()
     bus = Bus(address=address)
     with asyncio.Runner(loop_factory=poll_loop) as runner:
         try:
