@@ -13,12 +13,17 @@ import pytest
 from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
-from tests import servers
+from tests import limits, servers
 
 # How long one example takes is the machine's business, as hypothesis itself has it where CI is set.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 if settings.get_current_profile_name() == "default":
     settings.load_profile("patient")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Whatever runs, it ends."""
+    config.pluginmanager.register(limits)
 
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,18 @@ from tests.systemd.machine import missing
 
 LOSSES = int(os.environ.get("LAB_LOSSES", "1"))  # of each program, with the daemon and without
 DARK_S = float(os.environ.get("LAB_DARK", "10"))  # how long each is left alone without it
+HERE = Path(__file__).parent
+READY_S = 600.0  # that a machine may take until its programs run, with a package that has to be built
+LOSS_S = 180.0  # that a loss and what follows it may take
+BUILD_S = 3000.0  # that a kernel may take
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each has the time that its losses may take, and that of the kernel where none is built yet."""
+    seconds = READY_S + LOSSES * (LOSS_S + DARK_S) + (0 if kernel.built() else BUILD_S)
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.timeout(seconds))
 
 
 @pytest.fixture(scope="module")

@@ -39,6 +39,11 @@ def kernel() -> Path:
     return kept(KEPT, _hash(), _build, KEEP) / "linux"
 
 
+def built() -> bool:
+    """Whether it has been built already."""
+    return (KEPT / _hash()).exists()
+
+
 def missing() -> str:
     """What this host lacks to build a kernel; empty where it lacks nothing."""
     tools = [name for name in ("bc", "bison", "flex", "gcc", "make", "xz") if shutil.which(name) is None]

@@ -12,8 +12,6 @@ from tests.kernel_lab.site import Site
 from tests.kernel_lab.table import by_nudge
 from tests.systemd.installed import HELPER
 
-pytestmark = pytest.mark.timeout(3600)  # a long run; the first of these tests may have to build the kernel
-
 Record = Callable[[str, object], None]
 NO_COPIES = "[Service]\nSystemCallFilter=~pidfd_getfd\n"  # the unit's SystemCallErrorNumber= says EPERM
 

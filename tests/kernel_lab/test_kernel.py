@@ -34,9 +34,6 @@ def seen(told: Path) -> Mapping[str, Seen]:
     return {name: Seen(**each) for name, each in json.loads((told / "seen.json").read_text()).items()}
 
 
-pytestmark = pytest.mark.timeout(1200)  # the first of these tests may have to build the kernel
-
-
 def test_an_event_whose_wake_up_is_lost_stays_unanswered(seen: Mapping[str, Seen]) -> None:
     victim = seen["without time-out"]
     assert (victim.answered, victim.lost, victim.left) == (False, 1, 0)

@@ -12,8 +12,6 @@ from tests.kernel_lab import kernel, machine
 from tests.kernel_lab.machine import Machine
 from tests.systemd.machine import missing
 
-pytestmark = pytest.mark.timeout(1200)  # the first of these tests may have to build the kernel
-
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:

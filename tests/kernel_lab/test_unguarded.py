@@ -13,8 +13,6 @@ from tests.kernel_lab.site import Site
 from tests.kernel_lab.table import by_nudge
 from watchdog.proof import EPOLL_SLEEP
 
-pytestmark = pytest.mark.timeout(3600)  # a long run; the first of these tests may have to build the kernel
-
 Record = Callable[[str, object], None]
 FROZEN = LOSERS if LOSSES > 1 else [NAMED["nginx"]]  # each takes some 10 s, and half a minute on a busy host
 WAITS = {"232 0xffffffff", "281 0xffffffff"}  # epoll_wait and epoll_pwait, without a time-out

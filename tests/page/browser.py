@@ -47,7 +47,11 @@ class Seen:
 @contextlib.asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
     """A browser without a window."""
-    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # its sandbox is not for root
+    # playwright takes a browser for closed when nobody is left who could write to its stderr, and waits without a limit.
+    # chrome_crashpad_handler has it too, is no child of the browser's, and may outlive it.
+    arguments = ["--disable-crashpad-for-testing"]
+    if os.geteuid() == 0:
+        arguments.append("--no-sandbox")  # it is not for root
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         try:

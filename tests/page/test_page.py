@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
@@ -23,6 +26,16 @@ async def overflow(seen: Seen) -> int:
     """How many pixels stick out to the right."""
     found = await seen.page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
     return int(found)
+
+
+def groups_that_have(file: Path) -> set[int]:
+    """The process groups of those that have that file open."""
+    found = set()
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        with contextlib.suppress(OSError):  # it has gone, or is not for us to see
+            if descriptor.readlink() == file:
+                found.add(os.getpgid(int(descriptor.parts[2])))
+    return found
 
 
 @pytest.mark.parametrize("path", PAGES)
@@ -143,3 +156,10 @@ async def test_a_daemon_that_is_gone_is_told(browser: Browser) -> None:
         await seen.page.context.set_offline(False)
         await seen.page.evaluate("update()")
         await seen.live()
+
+
+async def test_whatever_has_the_browsers_stderr_ends_with_it(browser: Browser) -> None:
+    session = await browser.new_browser_cdp_session()
+    processes = (await session.send("SystemInfo.getProcessInfo"))["processInfo"]
+    [main] = [int(process["id"]) for process in processes if process["type"] == "browser"]
+    assert groups_that_have(Path(f"/proc/{main}/fd/2").readlink()) == {main}

@@ -1,0 +1,61 @@
+"""No test holds up a run: one that its time-out has not ended ends its process, and tells where every thread was.
+
+pytest-timeout interrupts a test once. Whatever cleans up after that has no time-out any more, nor has the clean-up of
+a test that failed (pytest-timeout #196). So each phase of a test has one more, that nobody can put off: faulthandler's,
+whose thread needs no interpreter. pytest-xdist counts the test as failed, and goes on with another process.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import os
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+
+import pytest
+
+GRACE_S = 60.0  # after the time-out, for what cleans up in order
+STDERR = pytest.StashKey[int]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Nothing is captured yet: later, file descriptor 2 is another."""
+    config.stash[STDERR] = os.dup(2)
+
+
+def timeout_of(item: pytest.Item) -> float:
+    """As pytest-timeout has it, in seconds: of its marker, of the command, of pyproject.toml."""
+    if marker := item.get_closest_marker("timeout"):
+        return float(marker.args[0])
+    return float(item.config.getoption("timeout") or item.config.getini("timeout"))
+
+
+@contextmanager
+def _limited(item: pytest.Item) -> Iterator[None]:
+    limit = timeout_of(item) + GRACE_S
+    faulthandler.dump_traceback_later(limit, file=item.config.stash[STDERR], exit=True)
+    try:
+        yield
+    finally:
+        faulthandler.cancel_dump_traceback_later()
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> Generator[None, object, object]:
+    """Its fixtures."""
+    with _limited(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> Generator[None, object, object]:
+    """The test itself."""
+    with _limited(item):
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, object, object]:
+    """What its fixtures leave."""
+    with _limited(item):
+        return (yield)
