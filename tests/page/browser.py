@@ -47,7 +47,7 @@ class Seen:
 @contextlib.asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
     """A browser without a window."""
-    # playwright takes a browser for closed when nobody is left who could write to its stderr, and waits without a limit.
+    # playwright takes a browser for closed when nobody has its stderr any more, and waits for that without a limit.
     # chrome_crashpad_handler has it too, is no child of the browser's, and may outlive it.
     arguments = ["--disable-crashpad-for-testing"]
     if os.geteuid() == 0:
