@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal
 
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
@@ -13,7 +14,7 @@ from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright
 from tests.web.test_web import Daemon
 from watchdog.web.server import serve
 
-CHROMIUM = "/usr/bin/chromium"
+CHROMIUM = Path(__file__).with_name("chromium.sh")
 PHONE, DESK = 360, 1280
 Scheme = Literal["light", "dark"]
 
@@ -47,11 +48,7 @@ class Seen:
 @contextlib.asynccontextmanager
 async def chromium() -> AsyncIterator[Browser]:
     """A browser without a window."""
-    # playwright takes a browser for closed when nobody has its stderr any more, and waits for that without a limit.
-    # chrome_crashpad_handler has it too, is no child of the browser's, and may outlive it.
-    arguments = ["--disable-crashpad-for-testing"]
-    if os.geteuid() == 0:
-        arguments.append("--no-sandbox")  # it is not for root
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # its sandbox is not for root
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
         try:

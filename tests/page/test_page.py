@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
+import signal
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import Browser, expect
 
-from tests.page.browser import DESK, PHONE, Scheme, Seen, shown
+from tests.page.browser import DESK, PHONE, Scheme, Seen, chromium, shown
 from tests.page.scene import OPEN, dark, healthy, hundred, three
 from tests.web.test_pages import EVIL
 from tests.web.test_web import Daemon
@@ -28,13 +30,13 @@ async def overflow(seen: Seen) -> int:
     return int(found)
 
 
-def groups_that_have(file: Path) -> set[int]:
-    """The process groups of those that have that file open."""
+def crash_handlers() -> set[int]:
+    """Those of all browsers of this host."""
     found = set()
-    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
-        with contextlib.suppress(OSError):  # it has gone, or is not for us to see
-            if descriptor.readlink() == file:
-                found.add(os.getpgid(int(descriptor.parts[2])))
+    for comm in Path("/proc").glob("[0-9]*/comm"):
+        with contextlib.suppress(OSError):  # it has gone
+            if comm.read_text().startswith("chrome_crashpad"):
+                found.add(int(comm.parts[2]))
     return found
 
 
@@ -158,8 +160,15 @@ async def test_a_daemon_that_is_gone_is_told(browser: Browser) -> None:
         await seen.live()
 
 
-async def test_whatever_has_the_browsers_stderr_ends_with_it(browser: Browser) -> None:
-    session = await browser.new_browser_cdp_session()
-    processes = (await session.send("SystemInfo.getProcessInfo"))["processInfo"]
-    [main] = [int(process["id"]) for process in processes if process["type"] == "browser"]
-    assert groups_that_have(Path(f"/proc/{main}/fd/2").readlink()) == {main}
+async def test_a_crash_handler_that_lives_on_keeps_no_browser_from_closing() -> None:
+    others = crash_handlers()
+    handlers: set[int] = set()
+    try:
+        async with asyncio.timeout(60), chromium():
+            handlers = crash_handlers() - others
+            for handler in handlers:
+                os.kill(handler, signal.SIGSTOP)
+    finally:
+        for handler in handlers:
+            os.kill(handler, signal.SIGKILL)
+    assert handlers
