@@ -2,7 +2,8 @@
 
 pytest-timeout interrupts a test once. Whatever cleans up after that has no time-out any more, nor has the clean-up of
 a test that failed (pytest-timeout #196). So each phase of a test has one more, that nobody can put off: faulthandler's,
-whose thread needs no interpreter. pytest-xdist counts the test as failed, and goes on with another process.
+whose thread needs no interpreter. pytest-xdist counts the test as failed, and ends the run (`--max-worker-restart=0`):
+going on, its LoadScopeScheduling often stands still with the tests of a process that has died (#1323, #1327, #1371).
 """
 
 from __future__ import annotations

@@ -10,7 +10,12 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-CONFTEST = "from tests import limits\n\nlimits.GRACE_S = 1.0\n"
+CONFTEST = """
+from tests import limits
+from tests.conftest import pytest_configure, pytest_xdist_make_scheduler
+
+limits.GRACE_S = 1.0
+"""
 STUCK = """
 import threading
 
@@ -36,23 +41,19 @@ def test_that_is_interrupted():
         wait_for_ever()
     finally:
         wait_for_ever()
-
-
-def test_that_passes():
-    pass
 """
+CRASH = "import os\n\n\ndef test_that_crashes():\n    os._exit(1)\n"
+SOUND = "import pytest\n\n\n@pytest.mark.parametrize('n', [1, 2, 3])\ndef test_that_passes(n):\n    pass\n"
 
 
 def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Those tests, each with two seconds, and one more."""
+    """The tests of a directory as those of the repository are run; each phase has two seconds, and one more."""
     (directory / "conftest.py").write_text(CONFTEST)
-    (directory / "test_stuck.py").write_text(STUCK)
-    command = [sys.executable, "-m", "pytest", "-p", "tests.limits", "-p", "no:cacheprovider", "--timeout=2"]
-    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)}
+    command = [sys.executable, "-m", "pytest", "-c", f"{REPOSITORY}/pyproject.toml", f"--rootdir={directory}"]
     return subprocess.run(
-        [*command, f"--rootdir={directory}", *arguments],
+        [*command, "-p", "no:cacheprovider", "--timeout=2", *arguments],
         cwd=directory,
-        env=environment,
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(REPOSITORY)},
         capture_output=True,
         text=True,
         timeout=60,
@@ -61,16 +62,16 @@ def run(directory: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize("name", ["test_that_fails", "test_that_is_interrupted"])
 def test_a_clean_up_that_never_ends_ends_the_process_and_says_where_it_was(tmp_path: Path, name: str) -> None:
+    (tmp_path / "test_stuck.py").write_text(STUCK)
     done = run(tmp_path, f"test_stuck.py::{name}")
-    assert done.returncode == 1
+    assert done.returncode == 1, done.stdout
     assert "Timeout (0:00:03)!" in done.stderr
     assert "in wait_for_ever" in done.stderr
 
 
-def test_another_worker_goes_on_with_the_rest(tmp_path: Path) -> None:
-    done = run(tmp_path, "-n", "1", "-rA", "test_stuck.py")
-    assert done.returncode == 1
-    assert "PASSED test_stuck.py::test_that_passes" in done.stdout
-    assert "crashed while running 'test_stuck.py::test_that_fails'" in done.stdout
-    assert "crashed while running 'test_stuck.py::test_that_is_interrupted'" in done.stdout
-    assert done.stderr.count("in wait_for_ever") >= 2
+def test_a_run_whose_worker_has_died_ends_and_names_the_test(tmp_path: Path) -> None:
+    for number in range(24):
+        (tmp_path / f"test_{number:02}.py").write_text(CRASH if number == 16 else SOUND)
+    done = run(tmp_path, "-n", "2", ".")
+    assert done.returncode not in (0, None)
+    assert "crashed while running 'test_16.py::test_that_crashes'" in done.stdout

@@ -98,8 +98,13 @@ async def gone(pid: int) -> None:
 
 async def test_a_daemon_that_stops_leaves_no_command_behind(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pid")
+    told = os.open(tmp_path / "pid", os.O_RDWR)  # so that nobody waits for the other end
+    written = select.poll()
+    written.register(told, select.POLLIN)
     sending = asyncio.create_task(script(f"echo $$ > {tmp_path}/pid; sleep 1000").send(letter()))
-    pid = int(await asyncio.to_thread((tmp_path / "pid").read_text))
+    assert await asyncio.to_thread(written.poll, 30_000)
+    pid = int(os.read(told, 64))
+    os.close(told)
 
     sending.cancel()
     with pytest.raises(asyncio.CancelledError):

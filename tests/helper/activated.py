@@ -112,5 +112,5 @@ def activated() -> Iterator[Activated]:
         finally:
             for process in made.started:
                 process.kill()
-                process.communicate()
+                process.communicate(timeout=30)
             shutil.rmtree(directory)

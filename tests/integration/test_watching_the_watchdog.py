@@ -47,8 +47,10 @@ def monitor() -> Iterator[tuple[str, Pings]]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}{SECRET}", came
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}{SECRET}", came
+        finally:
+            server.shutdown()
 
 
 def dead_man(url: str, interval: str = "15s") -> str:

@@ -47,8 +47,8 @@ def running(script: str) -> Iterator[Epoch]:
     argv = ["setpriv", "--pdeathsig", "KILL", "--", sys.executable, "-c", script]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, process_group=0) as process:
         assert process.stdout is not None
-        process.stdout.readline()
         try:
+            process.stdout.readline()
             yield Epoch(process.pid, target.start_time(process.pid))
         finally:
             os.killpg(process.pid, signal.SIGKILL)
