@@ -15,9 +15,10 @@ ifdef ARGS
 	.venv/bin/pytest $(ARGS)
 else
 	@.venv/bin/python -m tests.kernel_lab.kernel  # minutes of both cores, which no test is to be measured beside
-	@failed=0; \
+	@failed=0; export FAILURES=$(CURDIR)/.cache/failures; rm -f "$$FAILURES"; \
 	.venv/bin/pytest -n 2 $(ALONE:%=--ignore=%) || failed=1; \
 	.venv/bin/pytest $(ALONE) || failed=1; \
+	cat "$$FAILURES"; \
 	exit $$failed
 endif
 

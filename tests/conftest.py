@@ -82,6 +82,17 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What failed is added to the file that `make test` shows at its end, after both of its runs."""
+    if file := os.environ.get("FAILURES"):
+        with Path(file).open("a") as failures:
+            for kind in ("failed", "error"):
+                for report in terminalreporter.stats.get(kind, ()):
+                    crash = getattr(report.longrepr, "reprcrash", None)
+                    said = (crash.message if crash else str(report.longrepr)).partition("\n")[0]
+                    failures.write(f"{kind.upper()} {report.nodeid} - {said}\n")
+
+
 @pytest.fixture
 def nginx(tmp_path: Path) -> Iterator[servers.Nginx]:
     """Debian's nginx with one worker, over TCP and a Unix socket."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 MNT_DETACH = 2
@@ -15,17 +15,12 @@ _libc = ctypes.CDLL(None, use_errno=True)
 @contextmanager
 def hung_mount(directory: Path) -> Iterator[Callable[[], None]]:
     """Whoever looks below `directory` waits, until what this yields is called: then nothing can be read there."""
-    server = os.open("/dev/fuse", os.O_RDWR | os.O_CLOEXEC)
-    options = f"fd={server},rootmode=40000,user_id=0,group_id=0"
-    if _libc.mount(b"hung", os.fsencode(directory), b"fuse", 0, options.encode()) != 0:
-        raise OSError(ctypes.get_errno(), f"mount {directory}")
-
-    def give_up() -> None:
-        with suppress(OSError):
-            os.close(server)
-
-    try:
-        yield give_up
-    finally:
-        give_up()
-        _libc.umount2(os.fsencode(directory), MNT_DETACH)
+    with Path("/dev/fuse").open("rb+", buffering=0) as server:
+        options = f"fd={server.fileno()},rootmode=40000,user_id=0,group_id=0"
+        if _libc.mount(b"hung", os.fsencode(directory), b"fuse", 0, options.encode()) != 0:
+            raise OSError(ctypes.get_errno(), f"mount {directory}")
+        try:
+            yield server.close
+        finally:
+            server.close()
+            _libc.umount2(os.fsencode(directory), MNT_DETACH)
