@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from tests.lookalikes.condition import Condition, Row, Stage, run
 from tests.lookalikes.programs import hogs
 
-AT_ONCE = 3
+AT_ONCE = 4
 LONGEST_S = 3600  # of CPU, that keeps a core busy
 
 
