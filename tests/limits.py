@@ -24,6 +24,11 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[STDERR] = os.dup(2)
 
 
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """It was ours."""
+    os.close(config.stash[STDERR])
+
+
 def timeout_of(item: pytest.Item) -> float:
     """As pytest-timeout has it, in seconds: of its marker, of the command, of pyproject.toml."""
     if marker := item.get_closest_marker("timeout"):
