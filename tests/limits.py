@@ -30,16 +30,17 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def timeout_of(item: pytest.Item) -> float:
-    """As pytest-timeout has it, in seconds: of its marker, of the command, of pyproject.toml."""
+    """As pytest-timeout has it, in seconds: of its marker, of the command, of pyproject.toml. 0 is none."""
     if marker := item.get_closest_marker("timeout"):
         return float(marker.args[0])
-    return float(item.config.getoption("timeout") or item.config.getini("timeout"))
+    given = item.config.getoption("timeout")
+    return float(item.config.getini("timeout") if given is None else given)
 
 
 @contextmanager
 def _limited(item: pytest.Item) -> Iterator[None]:
-    limit = timeout_of(item) + GRACE_S
-    faulthandler.dump_traceback_later(limit, file=item.config.stash[STDERR], exit=True)
+    if timeout := timeout_of(item):
+        faulthandler.dump_traceback_later(timeout + GRACE_S, file=item.config.stash[STDERR], exit=True)
     try:
         yield
     finally:

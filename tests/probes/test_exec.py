@@ -10,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,7 @@ from tests.spared import spared
 from watchdog import probes, target
 from watchdog.model import Epoch, Kind, Observation, Plane, Strength
 from watchdog.probes import command
+from watchdog.target.process import children
 
 SERVICE = Epoch(4242, 1)
 
@@ -207,11 +208,7 @@ def keepers() -> list[int]:
 
     Theirs do not count: until it is the command, the child of a keeper has the keeper's command line.
     """
-    found: list[int] = []
-    for thread in Path("/proc/self/task").iterdir():
-        with suppress(FileNotFoundError):  # it has ended
-            found += map(int, (thread / "children").read_text().split())
-    return [pid for pid in found if b"keeper.py" in command_line(pid)]
+    return [pid for pid in children(os.getpid()) if b"keeper.py" in command_line(pid)]
 
 
 def command_line(pid: int) -> bytes:

@@ -108,13 +108,14 @@ def descendants(pid: int) -> tuple[int, ...]:
     ahead = [pid]
     while ahead:
         # A list made once: each process is met once, whatever its parent does meanwhile.
-        children = [child for child in _children(ahead.pop()) if child not in found]
-        found += children
-        ahead += children
+        new = [child for child in children(ahead.pop()) if child not in found]
+        found += new
+        ahead += new
     return tuple(found)
 
 
-def _children(pid: int) -> Iterator[int]:
+def children(pid: int) -> Iterator[int]:
+    """The children of the process, of all its threads (proc_tid_children(5)); of one that has gone, none."""
     try:
         tids = os.listdir(f"/proc/{pid}/task")
     except (FileNotFoundError, ProcessLookupError):
